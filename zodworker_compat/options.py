@@ -1,0 +1,275 @@
+"""Options of a task and of one enqueue: their rules, and how they are merged.
+
+Precedence is ZodWorker's since 2023-08-28: global < catalog < call, key by key, except that a
+`queue_name` or `job_key` *function* (or template) in the catalog beats the call (P-1…P-12).
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+
+from attrs import Attribute, asdict, evolve, field, fields, frozen
+
+from zodworker_compat.errors import OptionError, suggestion
+
+JobKeyMode = Literal["replace", "preserve_run_at", "unsafe_dedupe"]
+JOB_KEY_MODES: Final = get_args(JobKeyMode)
+
+SMALLINT: Final = range(-(2**15), 2**15)
+MAX_QUEUE_NAME: Final = 128
+MAX_JOB_KEY: Final = 512
+
+
+class Clear(Enum):
+    """The type of `CLEAR`."""
+
+    CLEAR = "CLEAR"
+
+    def __repr__(self) -> str:
+        return "CLEAR"
+
+
+CLEAR: Final = Clear.CLEAR
+"""JavaScript's `null`: removes the catalog's default for this call (P-3). `None` is `undefined`."""
+
+T = TypeVar("T")
+Clearable: TypeAlias = T | Clear | None
+Computed: TypeAlias = str | Callable[[Any], str | None]
+
+
+def _check_smallint(option: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(option, f"expected a whole number, got {value!r}")
+    if value not in SMALLINT:
+        raise OptionError(option, f"{value} does not fit PostgreSQL's smallint (-32768 to 32767)")
+
+
+def check_priority(value: object) -> None:
+    """Refuse what the column `priority smallint` cannot hold."""
+    _check_smallint("priority", value)
+
+
+def check_max_attempts(value: object) -> None:
+    """Refuse zero and less: ZodWorker turned 0 into 25 (departure 5), PostgreSQL refuses the rest."""
+    _check_smallint("max_attempts", value)
+    if isinstance(value, int) and value < 1:
+        raise OptionError("max_attempts", f"must be at least 1, got {value}")
+
+
+def check_run_at(value: object) -> None:
+    """Refuse a naive datetime: it would mean another time on another host."""
+    if not isinstance(value, datetime):
+        raise OptionError("run_at", f"expected a datetime with a time zone, got {value!r}")
+    if value.utcoffset() is None:
+        raise OptionError(
+            "run_at", f"{value!r} has no time zone; use datetime.now(UTC) or .astimezone()"
+        )
+
+
+def _check_text(option: str, value: object, longest: int) -> None:
+    if not isinstance(value, str):
+        raise OptionError(option, f"expected a string, got {value!r}")
+    if len(value) > longest:
+        raise OptionError(option, f"is {len(value)} characters long; the table allows {longest}")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise OptionError(option, "holds NUL or a lone surrogate, which PostgreSQL cannot store")
+
+
+def check_queue_name(value: object) -> None:
+    """Refuse what the column `queue_name` cannot hold."""
+    _check_text("queue_name", value, MAX_QUEUE_NAME)
+
+
+def check_job_key(value: object) -> None:
+    """Refuse what the column `key` cannot hold."""
+    _check_text("job_key", value, MAX_JOB_KEY)
+
+
+def check_job_key_mode(value: object) -> None:
+    """Refuse all but the three modes; "" is "not given", as in ZodWorker."""
+    if value not in (*JOB_KEY_MODES, ""):
+        raise OptionError("job_key_mode", f"{value!r} is not one of {', '.join(JOB_KEY_MODES)}")
+
+
+def check_flags(value: object) -> None:
+    """Refuse anything but a sequence of strings."""
+    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+        raise OptionError("flags", f"expected a list of strings, got {value!r}")
+    for flag in value:
+        _check_text("flags", flag, 2**20)
+
+
+def _checked(check: Callable[[object], None]) -> Callable[[object, "Attribute[Any]", Any], None]:
+    def validator(_instance: object, _attribute: "Attribute[Any]", value: Any) -> None:
+        if value is not None and value is not CLEAR:
+            check(value)
+
+    return validator
+
+
+def _unless_function(
+    check: Callable[[object], None],
+) -> Callable[[object, "Attribute[Any]", Any], None]:
+    return _checked(lambda value: None if callable(value) else check(value))
+
+
+@frozen(kw_only=True)
+class EnqueueOptions:
+    """What one call to `enqueue` may say; `None` leaves the catalog's default in force.
+
+    Every field also takes `CLEAR`, which removes the catalog's default for this call.
+    """
+
+    run_at: Clearable[datetime] = field(default=None, validator=_checked(check_run_at))
+    """Earliest start, an aware datetime. Default: the transaction's start, by the database clock."""
+    max_attempts: Clearable[int] = field(default=None, validator=_checked(check_max_attempts))
+    """1 to 32767. Default 25."""
+    job_key: Clearable[str] = field(default=None, validator=_checked(check_job_key))
+    """1 to 512 characters, unique in the whole table; "" is "no key"."""
+    job_key_mode: Clearable[JobKeyMode] = field(
+        default=None, validator=_checked(check_job_key_mode)
+    )
+    """What happens to a waiting job of the same key. Default `replace`."""
+    priority: Clearable[int] = field(default=None, validator=_checked(check_priority))
+    """-32768 to 32767, smaller first. Default 0."""
+    flags: Clearable[Sequence[str]] = field(default=None, validator=_checked(check_flags))
+    """Labels that a limiter may forbid; an empty list overrides the catalog's."""
+    queue_name: Clearable[str] = field(default=None, validator=_checked(check_queue_name))
+    """Jobs of one named queue run one at a time, in every worker; at most 128 characters."""
+
+
+@frozen(kw_only=True)
+class TaskOptions:
+    """A task's defaults in the catalog.
+
+    `queue_name` and `job_key` may be functions of the payload or templates
+    (`"runs:{payload.id}"`); those beat what a call says, as in ZodWorker (P-10, P-12).
+    """
+
+    max_attempts: int | None = field(default=None, validator=_checked(check_max_attempts))
+    job_key: Computed | None = field(default=None, validator=_unless_function(check_job_key))
+    job_key_mode: JobKeyMode | None = field(default=None, validator=_checked(check_job_key_mode))
+    priority: int | None = field(default=None, validator=_checked(check_priority))
+    flags: Sequence[str] | None = field(default=None, validator=_checked(check_flags))
+    queue_name: Computed | None = field(default=None, validator=_unless_function(check_queue_name))
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "TaskOptions":
+        """Return keyword arguments as options.
+
+        Raises:
+            OptionError: an option is unknown or its value is wrong.
+        """
+        refuse_unknown(given, [attribute.name for attribute in fields(cls)])
+        return cls(**given)
+
+    def over(self, defaults: "TaskOptions") -> "TaskOptions":
+        """Return these options, with `defaults` where nothing is set."""
+        return evolve(
+            defaults, **{name: value for name, value in as_dict(self).items() if value is not None}
+        )
+
+
+@frozen(kw_only=True)
+class JobSpec:
+    """The arguments of graphile-worker's `add_job`, ready to be bound; `None` is SQL NULL."""
+
+    identifier: str
+    payload: str | None = field(repr=False)
+    queue_name: str | None = None
+    run_at: datetime | None = None
+    max_attempts: int | None = None
+    job_key: str | None = None
+    priority: int | None = None
+    flags: list[str] | None = None
+    job_key_mode: str | None = None
+
+
+OPTION_NAMES: Final = tuple(attribute.name for attribute in fields(EnqueueOptions))
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse option names that do not exist; TypeScript's `runAt` is told that it is `run_at`.
+
+    Raises:
+        OptionError: names the nearest option.
+    """
+    for name in given:
+        if name not in known:
+            snake_case = re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+            raise OptionError(name, f"there is no such option.{suggestion(snake_case, known)}")
+
+
+def as_dict(options: EnqueueOptions | TaskOptions | JobSpec) -> dict[str, Any]:
+    """Return the fields as a dict, values untouched."""
+    return asdict(options, recurse=False)
+
+
+def merge(task: TaskOptions, call: EnqueueOptions, payload: Any) -> dict[str, Any]:
+    """Merge a task's options with a call's into the option arguments of `add_job`.
+
+    Args:
+        task: the catalog's options, global defaults already under them.
+        call: what this enqueue says.
+        payload: the payload as the caller gave it, for functions and templates (P-11).
+
+    Raises:
+        OptionError: a function or template gave something the table cannot hold.
+        Exception: whatever a function raises; nothing has been written then (P-10).
+    """
+    merged = {
+        name: task_value if call_value is None else None if call_value is CLEAR else call_value
+        for name, call_value, task_value in (
+            (name, getattr(call, name), getattr(task, name, None)) for name in OPTION_NAMES
+        )
+    }
+    if queue_name := computed(task.queue_name):
+        merged["queue_name"] = queue_name(payload)
+        if merged["queue_name"] is not None:
+            check_queue_name(merged["queue_name"])
+    if job_key := computed(task.job_key):
+        merged["job_key"] = job_key(payload) or call_only(call.job_key)
+        if merged["job_key"] is not None:
+            check_job_key(merged["job_key"])
+    for name in ("queue_name", "job_key", "job_key_mode"):
+        merged[name] = merged[name] or None
+    if merged["flags"] is not None:
+        merged["flags"] = list(merged["flags"])
+    return merged
+
+
+def call_only(value: Clearable[str]) -> str | None:
+    """Return what the call itself said."""
+    return None if value is CLEAR else value
+
+
+_PLACEHOLDER = re.compile(r"\{payload((?:\.[A-Za-z_$][\w$]*)*)\}")
+
+
+def computed(option: Computed | None) -> Callable[[Any], str | None] | None:
+    """Return the function that an option stands for: itself, a template's, or None if it is plain."""
+    if callable(option):
+        return option
+    if isinstance(option, str) and "{payload" in option:
+        return lambda payload: render(option, payload)
+    return None
+
+
+def render(template: str, payload: Any) -> str:
+    """Fill `{payload.a.b}` in a template of the catalog.
+
+    Raises:
+        OptionError: the payload has no such member, or it is not a string or a number.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        value = payload
+        for name in match[1].split(".")[1:]:
+            value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise OptionError(template, f"the payload has no string or whole number at {match[0]}")
+        return str(value)
+
+    return _PLACEHOLDER.sub(replace, template)
