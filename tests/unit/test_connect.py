@@ -1,0 +1,42 @@
+"""Finding the database: what is given, what the environment says, what is wrong with it."""
+
+import pytest
+
+from zodworker_compat.database.connect import describe, resolve_conninfo
+from zodworker_compat.errors import ConfigurationError
+
+
+def test_what_is_given_comes_first() -> None:
+    environ = {"DATABASE_URL": "postgresql://b/env", "PGHOST": "c"}
+    assert resolve_conninfo("postgresql://a/given", environ) == "postgresql://a/given"
+    assert resolve_conninfo(None, environ) == "postgresql://b/env"
+    assert resolve_conninfo(None, {"PGHOST": "c"}) == ""
+
+
+def test_nothing_given_names_the_three_ways_and_the_demo() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve_conninfo(None, {"HOME": "/root"})
+    for way in ("--database-url", "DATABASE_URL", "PGHOST", "zodworker demo"):
+        assert way in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", ["mysql://u:secret@h/d", "postgresql://u:secret@h/d?bogus=1", "just words"]
+)
+def test_what_is_no_connection_string_is_refused_without_its_password(given: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match="DATABASE_URL is not a PostgreSQL connection string"
+    ) as caught:
+        resolve_conninfo(None, {"DATABASE_URL": given})
+    assert "secret" not in str(caught.value)
+
+
+def test_prismas_parameters_are_dropped_and_others_kept() -> None:
+    url = "postgresql://u@h:5432/d?schema=public&pgbouncer=true&connection_limit=5&sslmode=require"
+    assert resolve_conninfo(url, {}) == "postgresql://u@h:5432/d?sslmode=require"
+
+
+def test_a_description_has_no_password() -> None:
+    assert describe("postgresql://u:secret@h:1/d", {}) == "database d at h:1"
+    assert describe("", {"PGHOST": "x", "PGDATABASE": "y"}) == "database y at x:5432"
+    assert describe("", {}) == "database (the user's default database) at the local socket:5432"

@@ -1,0 +1,99 @@
+# Generated from jobs_async.py by tools/async_to_sync.py: edit that file and run `make sync`.
+"""add_job, add_jobs and remove_job on one connection."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import Connection, Cursor
+from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
+
+from zodworker_compat.database.batch import Row, assign, document
+from zodworker_compat.database.statements import statement
+from zodworker_compat.errors import EnqueueError
+from zodworker_compat.job import Job
+from zodworker_compat.options import JobSpec, as_dict
+
+# Each retry needs another worker to take the same key's job in a window of microseconds.
+MOST_TRIES = 100
+
+
+def add_job(connection: Connection[Any], schema: str, spec: JobSpec) -> Job:
+    """Call graphile-worker's `add_job` and return the job.
+
+    An all-NULL row means that a worker was locking the job of the same key and nothing was
+    scheduled (graphile-worker #580, trap T5): by now that lock is visible, so the call is made
+    again (departure 2).
+
+    Raises:
+        psycopg.Error: what PostgreSQL refuses; the caller's transaction is aborted then.
+    """
+    parameters = as_dict(spec)
+    for _ in range(MOST_TRIES):
+        with _cursor(connection) as cursor:
+            cursor.execute(statement("add_job", schema), parameters)
+            row = cursor.fetchone()
+        if row and row["id"] is not None:
+            return _job(row)
+    raise EnqueueError(
+        f"The job with key {spec.job_key!r} was being locked by a worker {MOST_TRIES} times in a row; "
+        "nothing was enqueued. Try again."
+    )
+
+
+def add_jobs(connection: Connection[Any], schema: str, specs: Sequence[JobSpec]) -> list[Job]:
+    """Add all jobs and return them in the order of `specs`; call it inside a transaction.
+
+    Jobs whose keys share one of the modes `replace` and `preserve_run_at` go in one `add_jobs`;
+    others are added one by one, because `add_jobs` knows one mode for the whole batch.
+
+    Raises:
+        psycopg.Error: what PostgreSQL refuses; nothing is enqueued once the transaction ends.
+    """
+    modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key}
+    if len(modes) > 1 or "unsafe_dedupe" in modes:
+        return [add_job(connection, schema, spec) for spec in specs]
+    with _cursor(connection) as cursor:
+        cursor.execute(
+            statement("add_jobs", schema),
+            {"specs": document(specs), "preserve_run_at": "preserve_run_at" in modes},
+        )
+        rows = cursor.fetchall()
+        cursor.execute(
+            statement("names_of", schema),
+            {
+                "task_ids": list({row["task_id"] for row in rows}),
+                "queue_ids": list({row["job_queue_id"] for row in rows} - {None}),
+            },
+        )
+        names = {(name["kind"], name["id"]): name["name"] for name in cursor.fetchall()}
+    for row in rows:
+        row["task_identifier"] = names["task", row["task_id"]]
+        row["queue_name"] = names.get(("queue", row["job_queue_id"]))
+    return [
+        _job(row) if row else add_job(connection, schema, spec)  # a keyed row was being locked
+        for spec, row in zip(specs, assign(specs, rows), strict=True)
+    ]
+
+
+def remove_job(connection: Connection[Any], schema: str, job_key: str) -> Job | None:
+    """Call graphile-worker's `remove_job`; None if no job has that key (P-35)."""
+    with _cursor(connection) as cursor:
+        cursor.execute(statement("remove_job", schema), {"job_key": job_key})
+        row = cursor.fetchone()
+    return _job(row) if row and row["id"] is not None else None
+
+
+def _cursor(connection: Connection[Any]) -> Cursor[dict[str, Any]]:
+    """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
+    cursor = connection.cursor(row_factory=dict_row)
+    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    return cursor
+
+
+def _job(row: Row | Mapping[str, Any]) -> Job:
+    flags = row["flags"]
+    return Job(
+        **{**row, "payload": json.loads(row["payload"]), "flags": flags and json.loads(flags)}
+    )

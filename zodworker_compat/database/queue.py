@@ -1,0 +1,143 @@
+"""What a worker does to the queue: claim, settle, give back, sweep, listen."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from psycopg import AsyncConnection, sql
+from psycopg.rows import args_row, scalar_row
+
+from zodworker_compat.database.statements import statement
+
+
+class Claimed(NamedTuple):
+    """A claimed row as `claim.sql` returns it: cheap, since most of its columns are never read."""
+
+    id: int
+    task_id: int
+    job_queue_id: int | None
+    queue_name: str | None
+    payload: str
+    """JSON text: parsed when the job runs, so that one bad payload cannot spoil a batch."""
+    priority: int
+    run_at: datetime
+    attempts: int
+    max_attempts: int
+    last_error: str | None
+    created_at: datetime
+    updated_at: datetime
+    key: str | None
+    locked_at: datetime
+    revision: int
+    flags: dict[str, bool] | None
+
+
+class Batch(NamedTuple):
+    """What one claim brought, best first."""
+
+    jobs: list[Claimed]
+    more: bool
+    """Named queues had work that this claim could not see or get: ask again soon."""
+
+
+def _row(*values: Any) -> tuple[Claimed | None, bool]:
+    return (None if values[0] is None else Claimed._make(values[:-1])), values[-1]
+
+
+async def claim(
+    connection: AsyncConnection[Any], schema: str, pool_id: str, task_ids: list[int], limit: int
+) -> Batch:
+    """Claim up to `limit` available jobs of the tasks `task_ids`, at most one per named queue."""
+    async with connection.cursor(binary=True, row_factory=args_row(_row)) as cursor:
+        await cursor.execute(
+            statement("claim", schema),
+            {
+                "task_ids": task_ids,
+                "pool_id": pool_id,
+                "limit": limit,
+                "look_ahead": 4 * limit + 100,
+            },
+        )
+        rows = await cursor.fetchall()
+    return Batch([job for job, _ in rows if job is not None], more=rows[0][1])
+
+
+async def complete(
+    connection: AsyncConnection[Any], schema: str, pool_id: str, ids: Sequence[int]
+) -> list[int]:
+    """Delete finished jobs; return the ids that this pool did not hold any more."""
+    return await _ids(connection, "complete", schema, {"pool_id": pool_id, "ids": ids})
+
+
+async def fail(
+    connection: AsyncConnection[Any],
+    schema: str,
+    pool_id: str,
+    ids: Sequence[int],
+    messages: Sequence[str | None],
+) -> list[int]:
+    """Write failures and postpone the jobs; return the ids that this pool did not hold any more."""
+    return await _ids(
+        connection, "fail", schema, {"pool_id": pool_id, "ids": ids, "messages": messages}
+    )
+
+
+async def return_jobs(
+    connection: AsyncConnection[Any],
+    schema: str,
+    pool_id: str,
+    ids: Sequence[int],
+    messages: Sequence[str | None],
+) -> list[int]:
+    """Give jobs back uncounted; return the ids that this pool did not hold any more."""
+    return await _ids(
+        connection, "return_jobs", schema, {"pool_id": pool_id, "ids": ids, "messages": messages}
+    )
+
+
+async def sweep(connection: AsyncConnection[Any], schema: str) -> tuple[int, int]:
+    """Free locks older than four hours; return how many jobs and queues were freed."""
+    jobs = await _ids(connection, "sweep_jobs", schema, {})
+    queues = await _ids(connection, "sweep_queues", schema, {})
+    return len(jobs), len(queues)
+
+
+async def resolve_tasks(
+    connection: AsyncConnection[Any], schema: str, identifiers: Iterable[str]
+) -> dict[int, str]:
+    """Return the identifier of each task id, adding tasks that the table does not know yet."""
+    wanted = sorted(identifiers)
+    while True:
+        cursor = await connection.execute(
+            statement("resolve_tasks", schema), {"identifiers": wanted}
+        )
+        found = dict(await cursor.fetchall())
+        if len(found) == len(wanted):
+            return found
+
+
+async def listen(connection: AsyncConnection[Any], *channels: str) -> None:
+    """Subscribe to `channels`."""
+    for channel in channels:
+        await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+
+
+async def notifications(
+    connection: AsyncConnection[Any], seconds: float
+) -> AsyncIterator[tuple[str, str]]:
+    """Yield (channel, payload) of what arrives within `seconds`."""
+    async for notify in connection.notifies(timeout=seconds):
+        yield notify.channel, notify.payload
+
+
+async def check(connection: AsyncConnection[Any]) -> None:
+    """Ask the server for a sign of life."""
+    await connection.execute("select 1")
+
+
+async def _ids(
+    connection: AsyncConnection[Any], name: str, schema: str, parameters: dict[str, Any]
+) -> list[int]:
+    async with connection.cursor(binary=True, row_factory=scalar_row) as cursor:
+        await cursor.execute(statement(name, schema), parameters)
+        return await cursor.fetchall()

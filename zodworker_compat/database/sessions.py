@@ -1,0 +1,86 @@
+"""A worker's long-lived connections: one per loop, opened when needed, replaced when broken."""
+
+from typing import Any, LiteralString
+
+import psycopg
+from attrs import define, field
+from psycopg import AsyncConnection, pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from zodworker_compat.errors import DatabaseUnavailableError
+
+# A dead peer is noticed in under a minute, not in the operating system's two hours.
+_DEFAULTS: dict[str, str] = {
+    "connect_timeout": "10",
+    "keepalives_idle": "20",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "40000",
+}
+
+_SETTINGS: LiteralString = "set timezone to 'UTC'; set client_encoding to 'UTF8'"
+# A database crash can then repeat a job, never lose one. Bad plans made while the table was
+# empty stay cached, so the claim is kept from reading the whole table.
+_FAST_SETTINGS: LiteralString = "; set synchronous_commit to off; set enable_seqscan to off"
+
+
+def address(conninfo: str) -> str:
+    """Return host, port and database of `conninfo`, for messages; never the password."""
+    defaults = {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
+    parts = {**defaults, **conninfo_to_dict(conninfo)}
+    host = parts.get("host") or parts.get("hostaddr") or "the local socket"
+    return f"host {host}, port {parts.get('port') or 5432}, database {parts.get('dbname') or '(default)'}"
+
+
+def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
+    """Return the error that says where PostgreSQL was looked for and what it answered."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DatabaseUnavailableError(f"PostgreSQL cannot be reached ({address(conninfo)}): {reason}")
+
+
+@define
+class Session:
+    """One autocommit connection that a loop keeps to itself.
+
+    `prepared=False` says that a pooler is in between: no prepared statements, and no session
+    settings either, which would leak to the pooler's other clients.
+    """
+
+    conninfo: str = field(repr=False)
+    application_name: str
+    prepared: bool = True
+    fast: bool = False
+    """`synchronous_commit = off`: for claim and settle only."""
+    _connection: AsyncConnection[Any] | None = field(default=None, init=False, repr=False)
+
+    async def connection(self) -> AsyncConnection[Any]:
+        """Return the open connection; open one if there is none or it is broken.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached or refuses us.
+        """
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        try:
+            self._connection = await self._open()
+        except psycopg.OperationalError as error:
+            raise unavailable(self.conninfo, error) from error
+        return self._connection
+
+    async def _open(self) -> AsyncConnection[Any]:
+        parameters = {**_DEFAULTS, **conninfo_to_dict(self.conninfo)}
+        parameters["application_name"] = self.application_name
+        connection = await AsyncConnection.connect(
+            make_conninfo("", **parameters),
+            autocommit=True,
+            prepare_threshold=1 if self.prepared else None,
+        )
+        if self.prepared:
+            await connection.execute(_SETTINGS + _FAST_SETTINGS if self.fast else _SETTINGS)
+        return connection
+
+    async def close(self) -> None:
+        """Close the connection; the next call of `connection` opens a fresh one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

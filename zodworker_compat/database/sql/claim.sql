@@ -1,0 +1,110 @@
+-- Claims up to `limit` jobs of the tasks `task_ids` for the pool `pool_id`, best first.
+--
+-- Why this is right beside other fetchers (READ COMMITTED, one statement, one snapshot):
+--   * A queue is claimed by locking its row, and only then a job of it. Node locks every available
+--     queue row for the length of its fetch, other Python pools lock those they are about to take;
+--     all of us skip locked rows, so nobody waits, nobody deadlocks, and one fetcher has a queue.
+--   * If another fetcher took the queue and committed after our snapshot, locking its row makes
+--     PostgreSQL fetch the newest version and check the conditions again (EvalPlanQual):
+--     `is_available` is false there, the row is dropped. If it took the queue and has given it
+--     back already, the row passes; then its job is checked in the same way: deleted, claimed,
+--     postponed, or moved to another queue or task by `add_job`, it is dropped too. That is why
+--     every condition stands again beside each FOR UPDATE.
+--   * One job per queue: `first_of_queue` holds each queue once.
+--   * Rows that were locked here and not picked are unchanged; their locks end with the statement.
+--
+-- Why it is fast: jobs without a queue have their own index. Queued jobs are read only up to the
+-- `horizon`, the last job without a queue if those fill the batch: a long backlog of either kind
+-- costs nothing. `look_ahead` bounds what a deep queue costs; what lies behind it is seen by the
+-- next claim, when that queue is taken.
+with unqueued as materialized (
+    select id, job_queue_id, priority, run_at
+    from :schema._private_jobs
+    where is_available and job_queue_id is null
+      and run_at <= now() and task_id = any (%(task_ids)s::integer[])
+    order by priority, run_at
+    limit %(limit)s
+    for update skip locked
+),
+horizon as materialized (
+    select
+        coalesce(min(priority), 32767)::smallint as priority,
+        coalesce(min(run_at), 'infinity') as run_at
+    from (select priority, run_at from unqueued order by priority, run_at offset %(limit)s - 1) as last
+),
+waiting as materialized (
+    select job.id, job.job_queue_id, job.priority, job.run_at
+    from :schema._private_jobs as job
+    join :schema._private_job_queues as queue on queue.id = job.job_queue_id
+    where job.is_available and queue.is_available
+      and job.run_at <= now() and job.task_id = any (%(task_ids)s::integer[])
+      and (job.priority, job.run_at) < (select priority, run_at from horizon)
+    order by job.priority, job.run_at
+    limit %(look_ahead)s
+),
+first_of_queue as materialized (
+    select distinct on (job_queue_id) id, job_queue_id, priority, run_at
+    from waiting
+    order by job_queue_id, priority, run_at, id
+),
+locked_queue as materialized (
+    select queue.id, first_of_queue.id as job_id
+    from first_of_queue
+    join :schema._private_job_queues as queue on queue.id = first_of_queue.job_queue_id
+    where queue.is_available
+    order by first_of_queue.priority, first_of_queue.run_at
+    limit %(limit)s
+    for update of queue skip locked
+),
+queued as materialized (
+    select job.id, job.job_queue_id, job.priority, job.run_at
+    from locked_queue
+    join :schema._private_jobs as job on job.id = locked_queue.job_id
+    where job.is_available and job.job_queue_id = locked_queue.id
+      and job.run_at <= now() and job.task_id = any (%(task_ids)s::integer[])
+    for update of job skip locked
+),
+picked as materialized (
+    select * from unqueued union all select * from queued
+    order by priority, run_at
+    limit %(limit)s
+),
+taken_queue as (
+    update :schema._private_job_queues as queue
+    set locked_by = %(pool_id)s, locked_at = now()
+    from picked
+    where queue.id = picked.job_queue_id
+    returning queue.id, queue.queue_name
+),
+claimed as (
+    update :schema._private_jobs as job
+    set attempts = job.attempts + 1, locked_by = %(pool_id)s, locked_at = now()
+    from picked
+    where job.id = picked.id
+    returning job.*
+)
+select
+    claimed.id,
+    claimed.task_id,
+    claimed.job_queue_id,
+    taken_queue.queue_name,
+    claimed.payload::text,
+    claimed.priority,
+    -- Python has no year before 1 and no -infinity; one such job must not break a batch
+    greatest(claimed.run_at, timestamptz '0001-01-02 00:00:00Z') as run_at,
+    claimed.attempts,
+    claimed.max_attempts,
+    claimed.last_error,
+    claimed.created_at,
+    claimed.updated_at,
+    claimed.key,
+    claimed.locked_at,
+    claimed.revision,
+    claimed.flags,
+    -- another fetcher holds a queue that looked free, or a deep queue hid others: ask again soon
+    (select count(*) from first_of_queue) > (select count(*) from queued)
+    or (select count(*) from waiting) = %(look_ahead)s as more
+from (select) as always
+left join claimed on true
+left join taken_queue on taken_queue.id = claimed.job_queue_id
+order by claimed.priority, claimed.run_at, claimed.id

@@ -1,0 +1,1 @@
+update :schema.migrations set breaking = true where id = any(%(breaking)s) and not breaking

@@ -1,0 +1,1 @@
+lock table :schema.migrations in share row exclusive mode

@@ -1,0 +1,1 @@
+insert into :schema.migrations (id, breaking) values (%(revision)s, %(breaking)s)
