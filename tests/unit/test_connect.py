@@ -2,7 +2,7 @@
 
 import pytest
 
-from zodworker_compat.database.connect import describe, resolve_conninfo
+from zodworker_compat.database.connect import address, resolve_conninfo
 from zodworker_compat.errors import ConfigurationError
 
 
@@ -36,7 +36,8 @@ def test_prismas_parameters_are_dropped_and_others_kept() -> None:
     assert resolve_conninfo(url, {}) == "postgresql://u@h:5432/d?sslmode=require"
 
 
-def test_a_description_has_no_password() -> None:
-    assert describe("postgresql://u:secret@h:1/d", {}) == "database d at h:1"
-    assert describe("", {"PGHOST": "x", "PGDATABASE": "y"}) == "database y at x:5432"
-    assert describe("", {}) == "database (the user's default database) at the local socket:5432"
+def test_an_address_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert address("postgresql://u:secret@h:1/d") == "host h, port 1, database d"
+    monkeypatch.setenv("PGHOST", "x")
+    monkeypatch.setenv("PGDATABASE", "y")
+    assert address("") == "host x, port 5432, database y"

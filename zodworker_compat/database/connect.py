@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 
 # Prisma writes its own settings into DATABASE_URL; libpq refuses what it does not know.
 PRISMA_PARAMETERS = frozenset(
@@ -67,10 +68,16 @@ def _without_prisma(url: str) -> str:
     return url if len(kept) == len(query) else urlunsplit(parts._replace(query=urlencode(kept)))
 
 
-def describe(conninfo: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return host, port and database of a connection string for messages: never a password."""
-    given = conninfo_to_dict(conninfo)
-    host = given.get("host") or given.get("hostaddr") or environ.get("PGHOST") or "the local socket"
-    port = given.get("port") or environ.get("PGPORT") or "5432"
-    name = given.get("dbname") or environ.get("PGDATABASE") or "(the user's default database)"
-    return f"database {name} at {host}:{port}"
+def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
+    """Return the error that says where PostgreSQL was looked for and what it answered."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DatabaseUnavailableError(f"PostgreSQL cannot be reached ({address(conninfo)}): {reason}")
+
+
+def address(conninfo: str) -> str:
+    """Return host, port and database of a connection string for messages: never the password."""
+    options = pq.Conninfo.get_defaults()  # the PG* variables among them
+    defaults = {option.keyword.decode(): option.val.decode() for option in options if option.val}
+    parts = {**defaults, **conninfo_to_dict(conninfo)}
+    host = parts.get("host") or parts.get("hostaddr") or "the local socket"
+    return f"host {host}, port {parts.get('port') or 5432}, database {parts.get('dbname') or '(default)'}"

@@ -1,15 +1,13 @@
 # Generated from jobs_async.py by tools/async_to_sync.py: edit that file and run `make sync`.
 """add_job, add_jobs and remove_job on one connection."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from psycopg import Connection, Cursor
-from psycopg.rows import dict_row
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg import Connection
 
-from zodworker_compat.database.batch import Row, assign, document
+from zodworker_compat.database.batch import assign, document
+from zodworker_compat.database.rows import cursor_of, job_of
 from zodworker_compat.database.statements import statement
 from zodworker_compat.errors import EnqueueError
 from zodworker_compat.job import Job
@@ -31,11 +29,11 @@ def add_job(connection: Connection[Any], schema: str, spec: JobSpec) -> Job:
     """
     parameters = as_dict(spec)
     for _ in range(MOST_TRIES):
-        with _cursor(connection) as cursor:
+        with cursor_of(connection) as cursor:
             cursor.execute(statement("add_job", schema), parameters)
             row = cursor.fetchone()
         if row and row["id"] is not None:
-            return _job(row)
+            return job_of(row)
     raise EnqueueError(
         f"The job with key {spec.job_key!r} was being locked by a worker {MOST_TRIES} times in a row; "
         "nothing was enqueued. Try again."
@@ -54,7 +52,7 @@ def add_jobs(connection: Connection[Any], schema: str, specs: Sequence[JobSpec])
     modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key}
     if len(modes) > 1 or "unsafe_dedupe" in modes:
         return [add_job(connection, schema, spec) for spec in specs]
-    with _cursor(connection) as cursor:
+    with cursor_of(connection) as cursor:
         cursor.execute(
             statement("add_jobs", schema),
             {"specs": document(specs), "preserve_run_at": "preserve_run_at" in modes},
@@ -72,28 +70,14 @@ def add_jobs(connection: Connection[Any], schema: str, specs: Sequence[JobSpec])
         row["task_identifier"] = names["task", row["task_id"]]
         row["queue_name"] = names.get(("queue", row["job_queue_id"]))
     return [
-        _job(row) if row else add_job(connection, schema, spec)  # a keyed row was being locked
+        job_of(row) if row else add_job(connection, schema, spec)  # a keyed row was being locked
         for spec, row in zip(specs, assign(specs, rows), strict=True)
     ]
 
 
 def remove_job(connection: Connection[Any], schema: str, job_key: str) -> Job | None:
     """Call graphile-worker's `remove_job`; None if no job has that key (P-35)."""
-    with _cursor(connection) as cursor:
+    with cursor_of(connection) as cursor:
         cursor.execute(statement("remove_job", schema), {"job_key": job_key})
         row = cursor.fetchone()
-    return _job(row) if row and row["id"] is not None else None
-
-
-def _cursor(connection: Connection[Any]) -> Cursor[dict[str, Any]]:
-    """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
-    cursor = connection.cursor(row_factory=dict_row)
-    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-    return cursor
-
-
-def _job(row: Row | Mapping[str, Any]) -> Job:
-    flags = row["flags"]
-    return Job(
-        **{**row, "payload": json.loads(row["payload"]), "flags": flags and json.loads(flags)}
-    )
+    return job_of(row) if row and row["id"] is not None else None

@@ -1,14 +1,12 @@
 """add_job, add_jobs and remove_job on one connection."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from psycopg import AsyncConnection, AsyncCursor
-from psycopg.rows import dict_row
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg import AsyncConnection
 
-from zodworker_compat.database.batch import Row, assign, document
+from zodworker_compat.database.batch import assign, document
+from zodworker_compat.database.rows_async import cursor_of, job_of
 from zodworker_compat.database.statements import statement
 from zodworker_compat.errors import EnqueueError
 from zodworker_compat.job import Job
@@ -30,11 +28,11 @@ async def add_job(connection: AsyncConnection[Any], schema: str, spec: JobSpec) 
     """
     parameters = as_dict(spec)
     for _ in range(MOST_TRIES):
-        async with _cursor(connection) as cursor:
+        async with cursor_of(connection) as cursor:
             await cursor.execute(statement("add_job", schema), parameters)
             row = await cursor.fetchone()
         if row and row["id"] is not None:
-            return _job(row)
+            return job_of(row)
     raise EnqueueError(
         f"The job with key {spec.job_key!r} was being locked by a worker {MOST_TRIES} times in a row; "
         "nothing was enqueued. Try again."
@@ -55,7 +53,7 @@ async def add_jobs(
     modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key}
     if len(modes) > 1 or "unsafe_dedupe" in modes:
         return [await add_job(connection, schema, spec) for spec in specs]
-    async with _cursor(connection) as cursor:
+    async with cursor_of(connection) as cursor:
         await cursor.execute(
             statement("add_jobs", schema),
             {"specs": document(specs), "preserve_run_at": "preserve_run_at" in modes},
@@ -73,7 +71,7 @@ async def add_jobs(
         row["task_identifier"] = names["task", row["task_id"]]
         row["queue_name"] = names.get(("queue", row["job_queue_id"]))
     return [
-        _job(row)
+        job_of(row)
         if row
         else await add_job(connection, schema, spec)  # a keyed row was being locked
         for spec, row in zip(specs, assign(specs, rows), strict=True)
@@ -82,21 +80,7 @@ async def add_jobs(
 
 async def remove_job(connection: AsyncConnection[Any], schema: str, job_key: str) -> Job | None:
     """Call graphile-worker's `remove_job`; None if no job has that key (P-35)."""
-    async with _cursor(connection) as cursor:
+    async with cursor_of(connection) as cursor:
         await cursor.execute(statement("remove_job", schema), {"job_key": job_key})
         row = await cursor.fetchone()
-    return _job(row) if row and row["id"] is not None else None
-
-
-def _cursor(connection: AsyncConnection[Any]) -> AsyncCursor[dict[str, Any]]:
-    """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
-    cursor = connection.cursor(row_factory=dict_row)
-    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-    return cursor
-
-
-def _job(row: Row | Mapping[str, Any]) -> Job:
-    flags = row["flags"]
-    return Job(
-        **{**row, "payload": json.loads(row["payload"]), "flags": flags and json.loads(flags)}
-    )
+    return job_of(row) if row and row["id"] is not None else None

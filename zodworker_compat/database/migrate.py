@@ -15,6 +15,7 @@ does not survive a clash over them, so they are held as briefly as possible.
 from typing import Any
 
 import psycopg
+from attrs import evolve
 from psycopg import Connection
 from psycopg.rows import dict_row
 
@@ -54,7 +55,7 @@ def migrate(
 
     Raises:
         MigrationError: the server or the schema cannot be used, or the role may not do what is
-            needed. Nothing was changed.
+            needed. At most the schema and an empty table `migrations` were made.
         psycopg.OperationalError: the connection broke.
     """
     check_server_version(connection.info.server_version)
@@ -138,23 +139,21 @@ def _apply(connection: Connection[Any], plan: Plan, expected: Ledger) -> None:
 
 
 def _read(connection: Connection[Any], schema: str) -> Ledger:
+    names = {"schema": schema, "relations": list(RELATIONS)}
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(
-            statement("migrate_ledger", schema), {"schema": schema, "relations": list(RELATIONS)}
-        )
+        cursor.execute(statement("migrate_ledger", schema), names)
         [found] = cursor.fetchall()
         ledger = Ledger(found["has_schema"], frozenset(found["columns"]), tuple(found["relations"]))
         if not ledger.is_readable:
             return ledger
-        cursor.execute(statement("migrate_rows", schema), {})
-        rows = cursor.fetchall()
-    return Ledger(
-        ledger.has_schema,
-        ledger.columns,
-        ledger.relations,
-        revisions=tuple(row["id"] for row in rows),
-        breaking=frozenset(row["id"] for row in rows if row["breaking"]),
-        age=min((row["age"] for row in rows), default=None),
+        cursor.execute(statement("migrate_rows", schema), names)
+        [found] = cursor.fetchall()
+    return evolve(
+        ledger,
+        relations=tuple(found["relations"]),
+        revisions=tuple(found["revisions"]),
+        breaking=frozenset(found["breaking"]),
+        age=found["age"],
     )
 
 
@@ -171,5 +170,5 @@ def _explained(error: psycopg.Error, schema: str) -> MigrationError:
     )
     return MigrationError(
         f"Schema {quoted(schema)} could not be installed or read: "
-        f"{error.diag.message_primary or error}.{hint} Nothing was changed."
+        f"{error.diag.message_primary or error}.{hint}"
     )

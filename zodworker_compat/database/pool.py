@@ -10,8 +10,8 @@ import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from zodworker_compat.database.connect import describe, resolve_conninfo
-from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
+from zodworker_compat.database.connect import resolve_conninfo, unavailable
+from zodworker_compat.errors import ConfigurationError
 from zodworker_compat.runner_options import RunnerOptions
 
 CONNECT_TIMEOUT = 10
@@ -68,7 +68,7 @@ class Database:
             # A pool only says that it timed out; one plain connection says why.
             (Connection.connect(conninfo, **settings)).close()
         except psycopg.OperationalError as error:
-            raise DatabaseUnavailableError(f"Cannot reach {describe(conninfo)}: {error}") from error
+            raise unavailable(conninfo, error) from error
         pool: ConnectionPool[Any] = ConnectionPool(
             conninfo,
             kwargs=settings,

@@ -9,8 +9,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from zodworker_compat.database.connect import describe, resolve_conninfo
-from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
+from zodworker_compat.database.connect import resolve_conninfo, unavailable
+from zodworker_compat.errors import ConfigurationError
 from zodworker_compat.runner_options import RunnerOptions
 
 CONNECT_TIMEOUT = 10
@@ -67,7 +67,7 @@ class AsyncDatabase:
             # A pool only says that it timed out; one plain connection says why.
             await (await AsyncConnection.connect(conninfo, **settings)).close()
         except psycopg.OperationalError as error:
-            raise DatabaseUnavailableError(f"Cannot reach {describe(conninfo)}: {error}") from error
+            raise unavailable(conninfo, error) from error
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             conninfo,
             kwargs=settings,

@@ -4,10 +4,10 @@ from typing import Any, LiteralString
 
 import psycopg
 from attrs import define, field
-from psycopg import AsyncConnection, pq
+from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from zodworker_compat.errors import DatabaseUnavailableError
+from zodworker_compat.database.connect import unavailable
 
 # A dead peer is noticed in under a minute, not in the operating system's two hours.
 _DEFAULTS: dict[str, str] = {
@@ -22,20 +22,6 @@ _SETTINGS: LiteralString = "set timezone to 'UTC'; set client_encoding to 'UTF8'
 # A database crash can then repeat a job, never lose one. Bad plans made while the table was
 # empty stay cached, so the claim is kept from reading the whole table.
 _FAST_SETTINGS: LiteralString = "; set synchronous_commit to off; set enable_seqscan to off"
-
-
-def address(conninfo: str) -> str:
-    """Return host, port and database of `conninfo`, for messages; never the password."""
-    defaults = {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
-    parts = {**defaults, **conninfo_to_dict(conninfo)}
-    host = parts.get("host") or parts.get("hostaddr") or "the local socket"
-    return f"host {host}, port {parts.get('port') or 5432}, database {parts.get('dbname') or '(default)'}"
-
-
-def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:
-    """Return the error that says where PostgreSQL was looked for and what it answered."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return DatabaseUnavailableError(f"PostgreSQL cannot be reached ({address(conninfo)}): {reason}")
 
 
 @define

@@ -1,5 +1,6 @@
 """The statements of `sql/`, for one schema."""
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -11,6 +12,10 @@ def quoted(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
+# The comments stay here: pg_stat_activity shows the first kilobyte of a statement.
+_COMMENT = re.compile(r"\s*--")
+
+
 @cache
 def statement(name: str, schema: str) -> bytes:
     """Return the text of `sql/<name>.sql` with `:schema` replaced by the quoted schema name.
@@ -19,4 +24,5 @@ def statement(name: str, schema: str) -> bytes:
     `execute` parameters, if only `{}`.
     """
     text = files("zodworker_compat.database").joinpath("sql", f"{name}.sql").read_text("utf-8")
-    return text.replace(":schema", quoted(schema).replace("%", "%%")).encode()
+    code = "".join(line for line in text.splitlines(keepends=True) if not _COMMENT.match(line))
+    return code.replace(":schema", quoted(schema).replace("%", "%%")).encode()

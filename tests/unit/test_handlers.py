@@ -1,0 +1,56 @@
+"""What a handler's annotation says of its payload."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.handlers import payload_type_of
+
+
+@frozen
+class A:
+    id: str
+
+
+@frozen
+class B:
+    id: str
+
+
+async def typed(payload: A, job: Any, helpers: Any) -> None: ...
+def quoted(payload: "A | B") -> None: ...
+def plain(payload: dict[str, Any]) -> None: ...
+def bare(payload) -> None: ...
+def misspelt(payload: "Missing") -> None: ...  # noqa: F821
+
+
+class Handler:
+    def method(self, payload: A) -> None: ...
+    def __call__(self, payload: B) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (typed, A),
+        (quoted, A | B),
+        (plain, None),
+        (bare, None),
+        (Handler().method, A),
+        (Handler(), B),
+        (partial(typed, helpers=None), A),
+        (lambda payload: None, None),
+        (lambda: None, None),
+        (print, None),
+    ],
+)
+def test_only_attrs_classes_are_structured_into(handler: Any, expected: Any) -> None:
+    assert payload_type_of(handler) == expected
+
+
+def test_an_annotation_that_cannot_be_found_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"misspelt.*'Missing'.*payload_type"):
+        payload_type_of(misspelt)

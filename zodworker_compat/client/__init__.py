@@ -1,0 +1,1 @@
+"""Enqueue, dequeue and transactions, async and sync: what needs no runner."""

@@ -1,0 +1,75 @@
+"""graphile-worker's admin functions, and its cleanup, on one connection."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from psycopg import AsyncConnection
+
+from zodworker_compat.database.cleanup import CleanupTask
+from zodworker_compat.database.rows_async import cursor_of, job_of
+from zodworker_compat.database.statements import statement
+from zodworker_compat.job import Job
+
+_DELETES: Final[Mapping[CleanupTask, str]] = {
+    "DELETE_PERMAFAILED_JOBS": "admin_delete_failed",
+    "GC_TASK_IDENTIFIERS": "admin_delete_tasks",
+    "GC_JOB_QUEUES": "admin_delete_queues",
+}
+
+
+async def complete_jobs(
+    connection: AsyncConnection[Any], schema: str, ids: Sequence[int]
+) -> list[Job]:
+    """Call graphile-worker's `complete_jobs`: delete the jobs that no worker holds."""
+    return await _changed(connection, "admin_complete", schema, {"ids": ids})
+
+
+async def permanently_fail_jobs(
+    connection: AsyncConnection[Any], schema: str, ids: Sequence[int], reason: str | None
+) -> list[Job]:
+    """Call graphile-worker's `permanently_fail_jobs`; a reason of None is its default text."""
+    return await _changed(connection, "admin_fail", schema, {"ids": ids, "reason": reason})
+
+
+async def reschedule_jobs(
+    connection: AsyncConnection[Any], schema: str, ids: Sequence[int], changes: Mapping[str, Any]
+) -> list[Job]:
+    """Call graphile-worker's `reschedule_jobs`.
+
+    Args:
+        connection: where the statement runs.
+        schema: the queue's schema.
+        ids: the jobs.
+        changes: `run_at`, `priority`, `attempts` and `max_attempts`; None leaves a column.
+    """
+    return await _changed(connection, "admin_reschedule", schema, {"ids": ids, **changes})
+
+
+async def force_unlock_workers(
+    connection: AsyncConnection[Any], schema: str, worker_ids: Sequence[str]
+) -> None:
+    """Call graphile-worker's `force_unlock_workers`."""
+    await connection.execute(statement("admin_unlock", schema), {"worker_ids": worker_ids})
+
+
+async def cleanup(
+    connection: AsyncConnection[Any], schema: str, task: CleanupTask, keep: Collection[str]
+) -> int:
+    """Run one cleanup task and return how many rows it deleted; call it inside a transaction.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: a transaction that may have added jobs stays open.
+        psycopg.errors.InvalidTransactionState: the isolation level is not READ COMMITTED.
+    """
+    if task != "DELETE_PERMAFAILED_JOBS":
+        await connection.execute(statement("admin_lock_names", schema), {})
+    cursor = await connection.execute(statement(_DELETES[task], schema), {"keep": list(keep)})
+    return cursor.rowcount
+
+
+async def _changed(
+    connection: AsyncConnection[Any], name: str, schema: str, parameters: Mapping[str, Any]
+) -> list[Job]:
+    async with cursor_of(connection) as cursor:
+        await cursor.execute(statement(name, schema), parameters)
+        return [job_of(row) for row in await cursor.fetchall()]

@@ -1,0 +1,26 @@
+"""Rows of the jobs table as `Job`s, on whosever connection."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
+
+from zodworker_compat.job import Job
+
+
+def cursor_of(connection: AsyncConnection[Any]) -> AsyncCursor[dict[str, Any]]:
+    """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
+    cursor = connection.cursor(row_factory=dict_row)
+    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    return cursor
+
+
+def job_of(row: Mapping[str, Any]) -> Job:
+    """Return a row as a job; `payload` and `flags` come as text."""
+    flags = row["flags"]
+    return Job(
+        **{**row, "payload": json.loads(row["payload"]), "flags": flags and json.loads(flags)}
+    )

@@ -1,0 +1,41 @@
+-- A job whose lock is older than four hours counts as unlocked. Its named queue was locked with it
+-- and is freed here, as in `admin_complete.sql`; the job's own lock is left to the sweep.
+with changed as materialized (
+    select * from :schema.permanently_fail_jobs(
+        job_ids => %(ids)s::bigint[],
+        error_message => %(reason)s::text
+    )
+),
+freed as (
+    update :schema._private_job_queues as queue
+    set locked_by = null, locked_at = null
+    from changed
+    where queue.id = changed.job_queue_id
+      and queue.locked_by = changed.locked_by
+      and queue.locked_at < now() - interval '4 hours'
+)
+select
+    job.id,
+    job.payload::text as payload,
+    job.priority,
+    -- Python has no infinity: a parked job must not make an error of a change that is done
+    greatest(least(job.run_at, '9999-12-30 00:00:00Z'), '0001-01-02 00:00:00Z') as run_at,
+    job.attempts,
+    job.max_attempts,
+    job.last_error,
+    job.created_at,
+    job.updated_at,
+    job.key,
+    job.locked_at,
+    job.locked_by,
+    job.revision,
+    job.flags::text as flags,
+    job.job_queue_id,
+    job.task_id,
+    job.is_available,
+    coalesce(task.identifier, '') as task_identifier,
+    queue.queue_name
+from changed as job
+left join :schema._private_tasks as task on task.id = job.task_id
+left join :schema._private_job_queues as queue on queue.id = job.job_queue_id
+order by job.id

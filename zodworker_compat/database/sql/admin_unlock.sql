@@ -1,0 +1,1 @@
+select :schema.force_unlock_workers(worker_ids => %(worker_ids)s::text[])

@@ -1,0 +1,90 @@
+"""The jobs that were claimed and have not started."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+from zodworker_compat.database.queue import Claimed
+from zodworker_compat.runner.policy import buffer_size
+
+
+class Buffer:
+    """A queue between the claimer and the slots, which asks for more before it is empty."""
+
+    def __init__(self, concurrency: int, on_low: Callable[[], None]) -> None:
+        self._concurrency = concurrency
+        self._on_low = on_low
+        self._jobs: deque[Claimed] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._moved_at = 0.0
+        self._ahead = 0
+        self._mean: float | None = None
+        self.busy = 0
+        """Slots that run a job."""
+        self.closed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not (self._jobs or self.busy)
+
+    def wanted(self) -> int:
+        """Return how many jobs to claim now: the free slots, and what may be held ahead."""
+        free = self._concurrency - self.busy - len(self._jobs)
+        return (
+            0 if self.closed or len(self._jobs) > self._ahead // 2 else max(0, free + self._ahead)
+        )
+
+    def stalled(self) -> float:
+        """Return for how many seconds no slot has come for the jobs that wait; 0 if none waits."""
+        return monotonic() - self._moved_at if self._jobs else 0.0
+
+    def put(self, jobs: Iterable[Claimed]) -> None:
+        """Add claimed jobs and wake as many slots."""
+        if not self._jobs:
+            self._moved_at = monotonic()
+        self._jobs.extend(jobs)
+        for _ in range(min(len(self._jobs), len(self._waiting))):
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def take(self) -> Claimed | None:
+        """Return the next job, None when the buffer is closed; `done` must follow."""
+        while not self._jobs:
+            if self.closed:
+                return None
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        self.busy += 1
+        self._moved_at = monotonic()
+        job = self._jobs.popleft()
+        if len(self._jobs) <= self._ahead // 2:
+            self._on_low()
+        return job
+
+    def done(self, seconds: float) -> None:
+        """Note that a slot is free again, and how long its job took."""
+        self.busy -= 1
+        self._mean = seconds if self._mean is None else self._mean + (seconds - self._mean) / 16
+        self._ahead = buffer_size(self._mean, self._concurrency)
+        if not self._jobs:
+            self._on_low()
+
+    def drain(self) -> list[Claimed]:
+        """Take out all that waits, to be given back; hold nothing until a job ends quickly."""
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        self._ahead = 0
+        return jobs
+
+    def close(self) -> list[Claimed]:
+        """Let the slots end after their present job; return what has not started."""
+        self.closed = True
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+        return self.drain()

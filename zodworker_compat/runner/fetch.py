@@ -1,0 +1,143 @@
+"""Claims jobs whenever there is room for them."""
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+import psycopg
+
+from zodworker_compat.database import queue
+from zodworker_compat.errors import DatabaseUnavailableError
+from zodworker_compat.runner.alarm import Alarm
+from zodworker_compat.runner.buffer import Buffer
+from zodworker_compat.runner.outage import Outage
+from zodworker_compat.runner.pool import Pool, logger
+from zodworker_compat.runner.settle import LARGEST_BACKLOG, Settler
+
+CONTENDED_DELAY: Final = 0.01
+"""Seconds until a claim is repeated whose queues another session held; doubled each time in a row,
+up to the poll interval: a fetch holds them for a millisecond, a forgotten transaction for hours."""
+
+
+class Claimer:
+    """Fills the buffer: when a slot is free, on a notification, and at each poll interval."""
+
+    def __init__(self, pool: Pool, buffer: Buffer, settler: Settler, alarm: Alarm) -> None:
+        self._pool = pool
+        self._buffer = buffer
+        self._settler = settler
+        self._alarm = alarm
+        self._session = pool.session(fast=True)
+        self._outage = Outage(logger, "claim jobs")
+        self._poll = pool.options.poll_interval.total_seconds()
+        self._task_ids: list[int] = []
+        self._resolved_at = 0.0
+        self._notified = False
+        self._stopping = False
+        self._in_vain = 0
+
+    async def connect(self) -> None:
+        """Connect and look the task ids up.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+        """
+        await self._resolve()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._session.close()
+
+    def notified(self) -> None:
+        """Look for jobs now: somebody says there are some."""
+        self._notified = True
+        self._alarm.pulse()
+
+    def stop(self) -> None:
+        """Let `run` return after the claim that is under way, whose jobs reach the buffer."""
+        self._stopping = True
+        self._alarm.pulse()
+
+    async def run(self) -> None:
+        """Claim until stopped."""
+        try:
+            while not self._stopping:
+                self._release_held()
+                await self._alarm.wait(await self._step())
+        finally:
+            await self._session.close()
+
+    async def run_once(self) -> None:
+        """Claim until no job is available and none runs.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+            psycopg.Error: the claim failed.
+        """
+        try:
+            while not self._stopping:
+                idle = self._buffer.is_idle and not self._settler.backlog
+                found, more = await self._claim()
+                if idle and not found and not more:
+                    return
+                if not found or not self._buffer.wanted():
+                    self._release_held()
+                    await self._alarm.wait(self._soon(found) if more else self._poll)
+        finally:
+            await self._session.close()
+
+    async def _step(self) -> float:
+        """Claim if there is room; return the seconds to wait, unless woken."""
+        try:
+            found, more = await self._claim()
+        except (psycopg.Error, DatabaseUnavailableError) as error:
+            await self._session.close()
+            self._alarm.pulse()  # what was notified is still there to be claimed
+            await asyncio.sleep(self._outage.failed(error))
+            return 0
+        self._outage.worked()
+        if more:
+            return self._soon(found)
+        return min(self._poll, self._pool.intervals.hold) if self._buffer.stalled() else self._poll
+
+    def _soon(self, found: int) -> float:
+        self._in_vain = 0 if found else min(self._in_vain + 1, 16)
+        return 0 if found else min(self._poll, CONTENDED_DELAY * 2 ** (self._in_vain - 1))
+
+    async def _claim(self) -> tuple[int, bool]:
+        """Return how many jobs were claimed, and whether to ask again soon."""
+        limit = self._buffer.wanted()
+        if not limit or not self._task_ids or self._settler.backlog > LARGEST_BACKLOG:
+            return 0, False
+        notified, self._notified = self._notified, False
+        age = monotonic() - self._resolved_at
+        if age > self._pool.intervals.resolve:
+            await self._resolve()
+        batch = await self._claim_batch(limit)
+        # A notification without a job: perhaps of a task whose id Node's clean-up has replaced.
+        if notified and not batch.jobs and age > self._poll and await self._resolve():
+            batch = await self._claim_batch(limit)
+        self._buffer.put(batch.jobs)
+        if not batch.more:
+            self._in_vain = 0
+        return len(batch.jobs), batch.more
+
+    async def _claim_batch(self, limit: int) -> queue.Batch:
+        connection = await self._session.connection()
+        return await queue.claim(
+            connection, self._pool.options.schema, self._pool.id, self._task_ids, limit
+        )
+
+    async def _resolve(self) -> bool:
+        """Look the task ids up; return whether they have changed."""
+        connection = await self._session.connection()
+        found = await queue.resolve_tasks(connection, self._pool.options.schema, self._pool.tasks)
+        before, self._task_ids = self._task_ids, list(found)
+        self._pool.identifiers.update(found)
+        self._resolved_at = monotonic()
+        return set(before) != set(found)
+
+    def _release_held(self) -> None:
+        """Give jobs back that wait too long behind slow ones: another worker may be free."""
+        if self._buffer.stalled() > self._pool.intervals.hold:
+            self._settler.give_back(self._buffer.drain())

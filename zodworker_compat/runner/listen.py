@@ -1,0 +1,89 @@
+"""Hears of new jobs at once; the polling of the claimer does not depend on it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+
+from zodworker_compat.database import queue
+from zodworker_compat.errors import DatabaseUnavailableError
+from zodworker_compat.runner.outage import Outage
+from zodworker_compat.runner.pool import Pool, logger
+
+JOBS: Final = "jobs:insert"
+MIGRATIONS: Final = "worker:migrate"
+NEWEST_REVISION: Final = 19
+"""The newest revision of graphile-worker's schema that we know to be compatible."""
+CHECK_TIMEOUT: Final = 5.0
+"""Seconds the server may take to show that the connection is alive."""
+
+
+class Listener:
+    """A connection of its own that is checked each poll interval and replaced when lost."""
+
+    def __init__(
+        self, pool: Pool, on_jobs: Callable[[], None], on_breaking_migration: Callable[[int], None]
+    ) -> None:
+        self._on_jobs = on_jobs
+        self._on_breaking_migration = on_breaking_migration
+        self._session = pool.session()
+        self._interval = pool.options.poll_interval.total_seconds()
+        self._outage = Outage(logger, "listen for new jobs (polling goes on)")
+        self.tried = asyncio.Event()
+        """Set when LISTEN is up, or known to be down."""
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._listen()
+                except (psycopg.Error, DatabaseUnavailableError, TimeoutError) as error:
+                    delay = self._outage.failed(error)
+                    self.tried.set()
+                    await self._session.close()
+                    await asyncio.sleep(delay)
+        finally:
+            await self._session.close()
+
+    async def _listen(self) -> None:
+        connection = await self._session.connection()
+        await queue.listen(connection, JOBS, MIGRATIONS)
+        self._outage.worked()
+        self.tried.set()
+        self._on_jobs()  # whatever came while nobody listened
+        while True:
+            async for channel, payload in queue.notifications(connection, self._interval):
+                self._received(channel, payload)
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await queue.check(connection)
+
+    def _received(self, channel: str, payload: str) -> None:
+        if channel == JOBS:
+            if job_count(payload) > 0:
+                self._on_jobs()
+        elif (revision := breaking_revision(payload)) > NEWEST_REVISION:
+            self._on_breaking_migration(revision)
+
+
+def job_count(payload: str) -> int:
+    """Return how many jobs a notification announces; 1 if it does not say, as graphile-worker."""
+    count = _members(payload).get("count", 1)
+    return count if isinstance(count, int) else 1
+
+
+def breaking_revision(payload: str) -> int:
+    """Return the revision that a notification of a breaking migration names, else 0."""
+    members = _members(payload)
+    revision = members.get("migrationNumber")
+    return revision if members.get("breaking") is True and isinstance(revision, int) else 0
+
+
+def _members(payload: str) -> dict[str, Any]:
+    try:
+        members = json.loads(payload)
+    except ValueError:
+        return {}
+    return members if isinstance(members, dict) else {}

@@ -1,0 +1,202 @@
+"""The runner: starts the parts, stops them in the right order."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from zodworker_compat.errors import ConfigurationError, MigrationError
+from zodworker_compat.runner.alarm import Alarm
+from zodworker_compat.runner.buffer import Buffer
+from zodworker_compat.runner.execute import Executor
+from zodworker_compat.runner.fetch import Claimer
+from zodworker_compat.runner.helpers import Connections, helpers_factory
+from zodworker_compat.runner.listen import NEWEST_REVISION, Listener
+from zodworker_compat.runner.pool import Intervals, Pool, logger
+from zodworker_compat.runner.settle import Settler
+from zodworker_compat.runner.sweep import Sweeper
+from zodworker_compat.runner.task import RunnableTask
+from zodworker_compat.runner_options import RunnerOptions
+
+FLUSH_TIMEOUT: Final = 10.0
+"""Seconds that the last results have to reach PostgreSQL, once no job runs any more."""
+
+
+class Runner:
+    """Claims, runs and settles the jobs of the tasks it is given, until it is stopped.
+
+    A job that ends is deleted; one that fails is postponed by graphile-worker's backoff. Nothing
+    stays locked after `stop`, as long as PostgreSQL can be reached.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        conninfo: str,
+        options: RunnerOptions,
+        tasks: Mapping[str, RunnableTask],
+        enqueuer: Any,
+        shutdown_timeout: timedelta = timedelta(seconds=60),
+        delete_failed_jobs: bool = False,
+        intervals: Intervals | None = None,
+    ) -> None:
+        """Set the runner up; nothing is connected yet.
+
+        Args:
+            name: shown in `application_name` and logs.
+            conninfo: a finished libpq connection string.
+            options: schema, concurrency, poll interval.
+            tasks: identifier -> task; jobs of other tasks are left alone (P-49).
+            enqueuer: what `helpers.enqueue` and its kin delegate to.
+            shutdown_timeout: how long `stop` waits for running jobs.
+            delete_failed_jobs: delete a job whose handler fails on the last attempt, as
+                trigger.dev did from 2024-05 (P-42); payload failures are kept all the same.
+            intervals: of background work; for tests.
+        """
+        if not tasks:
+            raise ConfigurationError(f"The worker {name!r} has no handlers: register a task first.")
+        self._pool = pool = Pool(
+            name=name,
+            conninfo=conninfo,
+            options=options,
+            tasks=tasks,
+            shutdown_timeout=shutdown_timeout,
+            delete_failed_jobs=delete_failed_jobs,
+            intervals=intervals or Intervals(),
+        )
+        self._enqueuer = enqueuer
+        self._alarm = Alarm()
+        self._buffer = Buffer(options.concurrency, self._alarm.pulse)
+        self._settler = Settler(pool, self._settled)
+        self._claimer = Claimer(pool, self._buffer, self._settler, self._alarm)
+        self._listener = Listener(pool, self._claimer.notified, self._refuse_migration)
+        self._connections = Connections(pool)
+        self._executor: Executor | None = None
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._stop: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        self._fatal: BaseException | None = None
+
+    @property
+    def pool_id(self) -> str:
+        """What stands in `locked_by` of the jobs and queues that this runner holds."""
+        return self._pool.id
+
+    async def start(self) -> None:
+        """Connect, look the tasks up and start to work; returns when it hears of new jobs.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+        """
+        await self._open()
+        self._start_loop("claim", self._claimer.run())
+        self._start_loop("listen", self._listener.run())
+        self._start_loop("sweep", Sweeper(self._pool).run())
+        await self._listener.tried.wait()
+
+    async def run_once(self) -> None:
+        """Run jobs until none is available, then stop; as `graphile-worker --once`.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+        """
+        await self._open()
+        try:
+            await self._claimer.run_once()
+        finally:
+            await self.stop()
+        await self.wait()
+
+    async def wait(self) -> None:
+        """Wait until the runner has stopped.
+
+        Raises:
+            MigrationError: a newer graphile-worker has changed the schema.
+            Exception: what ended the runner, if nobody asked it to stop.
+        """
+        await self._stopped.wait()
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def stop(self) -> None:
+        """Stop claiming, give back what has not started, wait for what runs, write the results.
+
+        Jobs that run longer than the shutdown timeout are cancelled and given back. A second call
+        waits for the first.
+        """
+        await asyncio.shield(self._begin_stop())
+
+    async def _open(self) -> None:
+        try:
+            await self._claimer.connect()
+            await self._settler.connect()
+        except BaseException:
+            await self._claimer.close()
+            await self._settler.disconnect()
+            raise
+        make_helpers = helpers_factory(self._pool, self._enqueuer, self._connections)
+        self._executor = Executor(self._pool, self._buffer, self._settler, make_helpers)
+        self._executor.start()
+        self._start_loop("settle", self._settler.run())
+
+    def _start_loop(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(loop, name=f"zodworker:{self._pool.name}:{name}")
+        self._loops[name] = task
+        task.add_done_callback(self._loop_ended)
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            logger.critical("%s crashed; the worker stops", task.get_name(), exc_info=error)
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        self._fatal = self._fatal or error
+        self._begin_stop()
+
+    def _begin_stop(self) -> asyncio.Task[None]:
+        if self._stop is None:
+            self._stop = asyncio.create_task(self._shut_down())
+        return self._stop
+
+    def _settled(self, queue_freed: bool) -> None:
+        if queue_freed or "claim" not in self._loops:
+            self._alarm.pulse()
+
+    def _refuse_migration(self, revision: int) -> None:
+        self._end(
+            MigrationError(
+                f"Database is using Graphile Worker schema revision {revision} which includes "
+                f"breaking migration {revision}, but the currently running worker only supports "
+                f"up to revision {NEWEST_REVISION}. It would be unsafe to continue; please ensure "
+                "all versions of Graphile Worker are compatible."
+            )
+        )
+
+    async def _shut_down(self) -> None:
+        """Stop the parts in the order of a job's way, so that none is left between two of them."""
+        try:
+            await self._cancel("listen", "sweep")
+            self._claimer.stop()
+            await self._join("claim", FLUSH_TIMEOUT)
+            self._settler.give_back(self._buffer.close())
+            if self._executor is not None:
+                await self._executor.drain(self._pool.shutdown_timeout.total_seconds())
+            self._settler.close(FLUSH_TIMEOUT)
+            await self._join("settle", FLUSH_TIMEOUT)
+            await self._connections.close()
+        finally:
+            self._listener.tried.set()  # start() may still be waiting for it
+            self._stopped.set()
+
+    async def _join(self, name: str, seconds: float) -> None:
+        if task := self._loops.get(name):
+            await asyncio.wait([task], timeout=seconds)
+            await self._cancel(name)
+
+    async def _cancel(self, *names: str) -> None:
+        tasks = [self._loops[name] for name in names if name in self._loops]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,0 +1,72 @@
+"""The threads that run sync handlers."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeAlias
+
+_Work: TypeAlias = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class Threads:
+    """Daemon threads, started as they are needed, at most `size`.
+
+    Not a ThreadPoolExecutor: the interpreter joins its threads at exit, so one handler that hangs
+    would keep a worker alive for ever after its shutdown deadline.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._started = 0
+        self._busy = 0
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `function` in a thread, with a copy of the caller's context variables.
+
+        If the caller is cancelled the function goes on; its result is dropped.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        context = contextvars.copy_context()
+        self._busy += 1
+        if self._busy > self._started < self._size:
+            self._started += 1
+            name = f"{self._name}-{self._started}"
+            Thread(target=self._serve, args=(loop,), name=name, daemon=True).start()
+        self._work.put((lambda: context.run(function, *arguments), future))
+        try:
+            # As a value: a future refuses StopIteration, and tears SystemExit out of its loop.
+            result, error = await future
+        finally:
+            self._busy -= 1
+        if error is not None:
+            raise error
+        return result
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (work := self._work.get()) is not None:
+            function, future = work
+            result, error = None, None
+            try:
+                result = function()
+            except BaseException as raised:  # noqa: BLE001 - SystemExit too ends the job, not the thread
+                error = raised
+            try:
+                loop.call_soon_threadsafe(_resolve, future, result, error)
+            except RuntimeError:  # the loop was closed while the handler ran
+                return
+            del work, function, future, result, error
+
+    def stop(self) -> None:
+        """Let idle threads end; one that is busy ends after its handler."""
+        for _ in range(self._started):
+            self._work.put(None)
+
+
+def _resolve(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    if not future.done():
+        future.set_result((result, error))
