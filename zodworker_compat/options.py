@@ -58,6 +58,11 @@ def check_max_attempts(value: object) -> None:
         raise OptionError("max_attempts", f"must be at least 1, got {value}")
 
 
+def check_attempts(value: object) -> None:
+    """Refuse what the column `attempts smallint` cannot hold; negative numbers are more tries."""
+    _check_smallint("attempts", value)
+
+
 def check_run_at(value: object) -> None:
     """Refuse a naive datetime: it would mean another time on another host."""
     if not isinstance(value, datetime):
@@ -75,6 +80,11 @@ def _check_text(option: str, value: object, longest: int) -> None:
         raise OptionError(option, f"is {len(value)} characters long; the table allows {longest}")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise OptionError(option, "holds NUL or a lone surrogate, which PostgreSQL cannot store")
+
+
+def check_text(option: str, value: object) -> None:
+    """Refuse what a column of type text cannot hold, and more than 2**20 characters."""
+    _check_text(option, value, 2**20)
 
 
 def check_queue_name(value: object) -> None:

@@ -231,3 +231,14 @@ async def test_a_server_that_is_not_there(database: str) -> None:
     ) as caught:
         await worker.enqueue("plain", {"id": "1"})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("parked_at", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"])
+async def test_a_job_at_a_time_that_python_does_not_have(
+    worker: ZodWorker, database: str, parked_at: str
+) -> None:
+    await worker.enqueue("plain", {"id": "1"}, job_key="k")
+    await execute(database, f"update graphile_worker._private_jobs set run_at = '{parked_at}'")
+    job = await worker.enqueue("plain", {"id": "1"}, job_key="k", job_key_mode="unsafe_dedupe")
+    assert job.run_at.year == (1 if parked_at.startswith(("-", "0044")) else 9999)
+    assert (await worker.dequeue("k")).id == job.id

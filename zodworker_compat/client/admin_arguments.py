@@ -73,10 +73,11 @@ def cleanup_tasks(tasks: Iterable[str]) -> list[CleanupTask]:
     """
     wanted = _listed("tasks", tasks)
     if not set(wanted) <= set(CLEANUP_TASKS):
+        provided = "', '".join(map(str, wanted))
         raise OptionError(
             "tasks",
             "Invalid cleanup tasks; allowed values: 'GC_TASK_IDENTIFIERS', 'GC_JOB_QUEUES', "
-            f"'DELETE_PERMAFAILED_JOBS'; you provided: '{','.join(map(str, wanted))}'",
+            f"'DELETE_PERMAFAILED_JOBS'; you provided: '{provided}'",
         )
     return [task for task in CLEANUP_TASKS if task in wanted]
 

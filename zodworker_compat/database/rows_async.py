@@ -6,15 +6,15 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import dict_row
-from psycopg.types.datetime import TimestamptzLoader
 
+from zodworker_compat.database.timestamps import BoundedLoader
 from zodworker_compat.job import Job
 
 
 def cursor_of(connection: AsyncConnection[Any]) -> AsyncCursor[dict[str, Any]]:
     """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
     cursor = connection.cursor(row_factory=dict_row)
-    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    cursor.adapters.register_loader("timestamptz", BoundedLoader)
     return cursor
 
 

@@ -18,8 +18,7 @@ select
     job.id,
     job.payload::text as payload,
     job.priority,
-    -- Python has no infinity: a parked job must not make an error of a change that is done
-    greatest(least(job.run_at, '9999-12-30 00:00:00Z'), '0001-01-02 00:00:00Z') as run_at,
+    job.run_at,
     job.attempts,
     job.max_attempts,
     job.last_error,

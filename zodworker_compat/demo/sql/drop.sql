@@ -1,0 +1,2 @@
+drop schema if exists :schema cascade;
+drop schema if exists :queue cascade;

@@ -1,0 +1,2 @@
+select id, kind || ' to ' || recipient || case when sent_at is null then ', not sent' else ', sent' end
+from :schema.outbox;
