@@ -1,51 +1,21 @@
 """trigger.dev's ZodWorker for Python: typed jobs on graphile-worker's PostgreSQL tables."""
 
-from zodworker_compat.catalog import WorkerCatalog
-from zodworker_compat.client.client import Client
-from zodworker_compat.client.prepare import JobRequest
-from zodworker_compat.errors import (
-    BatchError,
-    CatalogError,
-    ConfigurationError,
-    DatabaseUnavailableError,
-    EnqueueError,
-    MigrationError,
-    OptionError,
-    PayloadSerialisationError,
-    PayloadValidationError,
-    TransactionError,
-    UnknownTaskError,
-    ZodworkerError,
-)
-from zodworker_compat.job import Job
-from zodworker_compat.options import CLEAR, EnqueueOptions, TaskOptions
-from zodworker_compat.runner import JobHelpers
-from zodworker_compat.runner_options import RunnerOptions
-from zodworker_compat.worker import ZodWorker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zodworker_compat.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CLEAR",
-    "BatchError",
-    "CatalogError",
-    "Client",
-    "ConfigurationError",
-    "DatabaseUnavailableError",
-    "EnqueueError",
-    "EnqueueOptions",
-    "Job",
-    "JobHelpers",
-    "JobRequest",
-    "MigrationError",
-    "OptionError",
-    "PayloadSerialisationError",
-    "PayloadValidationError",
-    "RunnerOptions",
-    "TaskOptions",
-    "TransactionError",
-    "UnknownTaskError",
-    "WorkerCatalog",
-    "ZodWorker",
-    "ZodworkerError",
-]
+
+def __getattr__(name: str) -> Any:
+    """Load the names of `zodworker_compat.api` at their first use: `zodworker --help` needs none."""
+    api = import_module("zodworker_compat.api")
+    if name not in api.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *import_module("zodworker_compat.api").__all__]
