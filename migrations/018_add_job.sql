@@ -58,7 +58,7 @@ begin
     end loop;
 
     if flags is not null then
-        v_flags := (select jsonb_object_agg(flag, true) from unnest(add_job.flags) as flag);
+        v_flags := (select pg_catalog.jsonb_object_agg(flag, true) from unnest(add_job.flags) as flag);
     end if;
 
     payload := coalesce(payload, '{}'::json);
@@ -196,7 +196,7 @@ begin
             coalesce(spec.priority, 0),
             case
                 when spec.flags is not null
-                then (select jsonb_object_agg(flag, true) from unnest(spec.flags) as flag)
+                then (select pg_catalog.jsonb_object_agg(flag, true) from unnest(spec.flags) as flag)
             end
         from unnest(specs) with ordinality as spec
         -- not an inner join: a task that is deleted at this moment must fail, not drop its jobs
@@ -224,7 +224,7 @@ begin
                 coalesce(spec.priority, 0),
                 case
                     when spec.flags is not null
-                    then (select jsonb_object_agg(flag, true) from unnest(spec.flags) as flag)
+                    then (select pg_catalog.jsonb_object_agg(flag, true) from unnest(spec.flags) as flag)
                 end
             from unnest(v_left) with ordinality as spec
             -- not an inner join: a task that is deleted at this moment must fail, not drop its jobs

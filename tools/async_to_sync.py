@@ -16,6 +16,7 @@ SOURCES = (
     PACKAGE / "database" / "rows_async.py",
     PACKAGE / "database" / "jobs_async.py",
     PACKAGE / "database" / "admin_async.py",
+    PACKAGE / "database" / "own_tables_async.py",
     PACKAGE / "database" / "pool_async.py",
     PACKAGE / "client" / "transactions_async.py",
     PACKAGE / "client" / "client_async.py",
@@ -28,6 +29,7 @@ WORDS = (
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\bimport asyncio\b", "import os"),
     (r"\bAsync(?=[A-Z])", ""),
+    (r"\benter_async_context\b", "enter_context"),
     (r"(?<=\w)_async\b", ""),
     (r"\b(\w+) as \1\b", r"\1"),
 )

@@ -30,7 +30,6 @@ _OPTIONS: Final = {
     "flags": "flags",
     "queueName": "queue_name",
 }
-_PLACEHOLDER: Final = re.compile(r"\{payload(?:\.[A-Za-z_$][\w$]*)*\}")
 
 
 @frozen
@@ -157,13 +156,9 @@ class WorkerCatalog:
         """
         if identifier in self.tasks:
             return self.tasks[identifier]
-        error = UnknownTaskError(identifier, list(self.tasks), self.name)
         if identifier in self.recurring:
-            problem = f"{identifier!r} is a recurring task of catalog {self.name!r}"
-            error.args = (
-                f"{problem}: its crontab enqueues it, and it cannot be enqueued by hand.",
-            )
-        raise error
+            raise recurring_not_enqueued(identifier, self.name)
+        raise UnknownTaskError(identifier, list(self.tasks), self.name)
 
     def check(self) -> None:
         """Check every schema of the catalog: draft 2020-12, references that lead somewhere.
@@ -186,6 +181,14 @@ class WorkerCatalog:
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+
+def recurring_not_enqueued(identifier: str, catalog: str) -> UnknownTaskError:
+    """Return the error about a recurring task that somebody wants to enqueue (P-15)."""
+    error = UnknownTaskError(identifier, [], catalog)
+    problem = f"{identifier!r} is a recurring task of catalog {catalog!r}"
+    error.args = (f"{problem}: its crontab enqueues it, and it cannot be enqueued by hand.",)
+    return error
 
 
 def shipped() -> list[str]:
@@ -275,11 +278,6 @@ def _task_options(given: Mapping[str, Any], error: Callable[..., CatalogError]) 
             raise error(f"unknown option {word!r}.{suggestion(word, words)}", pointer=f"/{word}")
         if words[word] in named:
             raise error(f"{words[word]} is given twice, once in each spelling", pointer=f"/{word}")
-        if isinstance(value, str) and "{payload" in _PLACEHOLDER.sub("", value):
-            raise error(
-                f"{value!r} is not a template; write {{payload}} or {{payload.a.b}}",
-                pointer=f"/{word}",
-            )
         named[words[word]] = value
     try:
         return TaskOptions(**named)

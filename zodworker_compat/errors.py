@@ -1,6 +1,21 @@
-"""The errors people see: what was wrong, where, and what to do about it."""
+"""The errors people see: what was wrong, where, and what to do about it.
+
+How to tell them apart, where you enqueue and in `on_error`:
+
+- the task is unknown: `UnknownTaskError`;
+- the payload is wrong: `PayloadValidationError`, `PayloadSerialisationError`; a run that meets one
+  is retried like any other, since the next version of the worker may accept it;
+- the job must not be tried again: `PermanentFailure`, raised by a handler;
+- the job is to be tried again: `RetryAfter` and every other exception of a handler, `TimeoutError`
+  for one that ran longer than its task allows;
+- the database is away: `DatabaseUnavailableError`, `psycopg.OperationalError`. The runner itself
+  waits for it to come back;
+- all that this package raises on purpose is a `ZodworkerError`; what keeps a job from being
+  enqueued is an `EnqueueError`.
+"""
 
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
 
 from attrs import frozen
@@ -20,6 +35,10 @@ class DatabaseUnavailableError(ZodworkerError):
 
 class MigrationError(ZodworkerError):
     """The schema cannot be installed, adopted or used."""
+
+
+class RateLimiterError(ZodworkerError):
+    """The rate limiter cannot say which jobs must not run; none is claimed."""
 
 
 class TransactionError(ZodworkerError):
@@ -95,6 +114,41 @@ class BatchError(EnqueueError, ValueError):
         self.failures = tuple(failures)
 
 
+class RetryAfter(ZodworkerError):  # noqa: N818 - it says what to do, and may be no error at all
+    """Raised by a handler: try the job again after `delay`; the attempt counts.
+
+    On the last attempt the job fails for good, as with any other exception.
+
+    Args:
+        delay: 0 or more, at most 100 years, by the database's clock; a bare number is seconds.
+        reason: for people, in `last_error`.
+
+    Raises:
+        ValueError: the delay is negative, not finite or too long.
+    """
+
+    def __init__(self, delay: timedelta | float, reason: str = "") -> None:
+        seconds = retry_seconds(delay)
+        super().__init__(f"{reason} (in {seconds:g} s)" if reason else f"in {seconds:g} s")
+        self.delay = timedelta(seconds=seconds)
+        self.reason = reason
+
+
+class PermanentFailure(ZodworkerError):  # noqa: N818 - as people call it
+    """Raised by a handler: do not try the job again, whatever attempts are left.
+
+    The job is kept with its `last_error` and `attempts` of `max_attempts`, as graphile-worker's
+    `permanently_fail_jobs` leaves it; with `delete_failed_jobs` it is deleted.
+
+    Args:
+        reason: for people, in `last_error`.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class CatalogError(ConfigurationError):
     """A catalog or schema file is wrong: names the file, the identifier and the JSON pointer."""
 
@@ -121,3 +175,18 @@ def suggestion(word: str, known: Collection[str]) -> str:
     if 0 < len(known) <= 12:  # noqa: PLR2004 - a screen line
         return f" Known: {', '.join(sorted(known))}."
     return ""
+
+
+_LONGEST_RETRY = timedelta(days=36525)
+
+
+def retry_seconds(delay: timedelta | float) -> float:
+    """Return a delay in seconds.
+
+    Raises:
+        ValueError: it is negative, not finite, or longer than 100 years.
+    """
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+    if not 0 <= seconds <= _LONGEST_RETRY.total_seconds():
+        raise ValueError(f"A retry is delayed by 0 s to 100 years, not by {delay!r}")
+    return seconds

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -16,7 +17,7 @@ def payload_type_of(handler: Callable[..., Any]) -> Any | None:
     None if it is annotated with anything else, or not at all: then the handler gets the dict.
 
     Raises:
-        ConfigurationError: the annotation is a string that cannot be resolved.
+        ConfigurationError: the annotation cannot be resolved, or is a dataclass or pydantic model.
     """
     function = inspect.unwrap(getattr(handler, "func", handler))  # a partial's
     if not inspect.isroutine(function):
@@ -29,7 +30,14 @@ def payload_type_of(handler: Callable[..., Any]) -> Any | None:
     annotation = parameters[0].annotation if parameters else None
     if isinstance(annotation, str):
         annotation = _resolved(annotation, function)
-    return annotation if is_payload_type(annotation) else None
+    if is_payload_type(annotation):
+        return annotation
+    if is_dataclass(annotation) or hasattr(annotation, "model_validate"):
+        raise ConfigurationError(
+            f"The handler {function.__qualname__} takes {annotation!r}, but payloads become "
+            "attrs classes only: make it one (@attrs.frozen), or take a dict and convert it."
+        )
+    return None
 
 
 def _resolved(annotation: str, function: Any) -> Any:

@@ -6,7 +6,7 @@ Precedence is ZodWorker's since 2023-08-28: global < catalog < call, key by key,
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
@@ -20,6 +20,7 @@ JOB_KEY_MODES: Final = get_args(JobKeyMode)
 SMALLINT: Final = range(-(2**15), 2**15)
 MAX_QUEUE_NAME: Final = 128
 MAX_JOB_KEY: Final = 512
+_PLACEHOLDER: Final = re.compile(r"\{payload((?:\.[A-Za-z_$][\w$]*)*)\}")
 
 
 class Clear(Enum):
@@ -122,7 +123,22 @@ def _checked(check: Callable[[object], None]) -> Callable[[object, "Attribute[An
 def _unless_function(
     check: Callable[[object], None],
 ) -> Callable[[object, "Attribute[Any]", Any], None]:
-    return _checked(lambda value: None if callable(value) else check(value))
+    def checked(value: object) -> None:
+        if not callable(value):
+            check(value)
+            _check_template(value)
+
+    return _checked(checked)
+
+
+def _check_template(value: object) -> None:
+    """Refuse what looks like a template and is none: a constant key would replace job after job."""
+    if isinstance(value, str) and re.search("[{}]", _PLACEHOLDER.sub("", value)):
+        raise OptionError(
+            value, "is not a template; a placeholder is {payload.id} or {payload.a.b}"
+        )
+    if isinstance(value, str) and "${payload" in value:
+        raise OptionError(value, "write {payload...} without the $ of JavaScript")
 
 
 @frozen(kw_only=True)
@@ -212,6 +228,20 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str]) -> None:
             raise OptionError(name, f"there is no such option.{suggestion(snake_case, known)}")
 
 
+def options_of(given: EnqueueOptions | Mapping[str, Any] | None) -> EnqueueOptions:
+    """Return options, given as such or as keyword arguments.
+
+    Raises:
+        OptionError: an option is unknown or its value is wrong.
+    """
+    if isinstance(given, EnqueueOptions):
+        return given
+    if not isinstance(given or {}, Mapping):
+        raise OptionError("options", f"expected a mapping, got {type(given).__name__}")
+    refuse_unknown(given or {}, OPTION_NAMES)
+    return EnqueueOptions(**(given or {}))
+
+
 def as_dict(options: EnqueueOptions | TaskOptions | JobSpec) -> dict[str, Any]:
     """Return the fields as a dict, values untouched."""
     return asdict(options, recurse=False)
@@ -245,6 +275,8 @@ def merge(task: TaskOptions, call: EnqueueOptions, payload: Any) -> dict[str, An
             check_job_key(merged["job_key"])
     for name in ("queue_name", "job_key", "job_key_mode"):
         merged[name] = merged[name] or None
+    if merged["run_at"] is not None:
+        merged["run_at"] = merged["run_at"].astimezone(UTC)
     if merged["flags"] is not None:
         merged["flags"] = list(merged["flags"])
     return merged
@@ -253,9 +285,6 @@ def merge(task: TaskOptions, call: EnqueueOptions, payload: Any) -> dict[str, An
 def call_only(value: Clearable[str]) -> str | None:
     """Return what the call itself said."""
     return None if value is CLEAR else value
-
-
-_PLACEHOLDER = re.compile(r"\{payload((?:\.[A-Za-z_$][\w$]*)*)\}")
 
 
 def computed(option: Computed | None) -> Callable[[Any], str | None] | None:

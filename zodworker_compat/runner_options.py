@@ -1,23 +1,45 @@
 """How a worker connects and how many jobs it runs: ZodWorker's `runnerOptions`."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from zodworker_compat.errors import ConfigurationError
 
+LONGEST_NAME: Final = 63
+"""Bytes; PostgreSQL cuts off what is longer."""
+
 
 def as_timedelta(value: timedelta | float) -> timedelta:
     """Return a duration; a bare number is seconds (TypeScript's milliseconds ÷ 1000)."""
-    return value if isinstance(value, timedelta) else timedelta(seconds=value)
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=value)
+    except TypeError:
+        raise ConfigurationError(
+            f"expected a timedelta or a number of seconds, got {value!r}"
+        ) from None
 
 
 def _positive(_instance: object, attribute: "Attribute[Any]", value: Any) -> None:
-    zero = timedelta(0) if isinstance(value, timedelta) else 0
-    if value is not None and value <= zero:
-        raise ConfigurationError(f"{attribute.name} must be greater than zero, got {value!r}")
+    if isinstance(value, timedelta):
+        problem = None if value > timedelta(0) else "must be greater than zero"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        problem = None if value > 0 else "must be greater than zero"
+    else:
+        problem = None if value is None else "must be a whole number"
+    if problem:
+        raise ConfigurationError(f"{attribute.name} {problem}, got {value!r}")
+
+
+def _schema_name(_instance: object, _attribute: "Attribute[Any]", value: Any) -> None:
+    if not isinstance(value, str) or not 0 < len(value.encode()) <= LONGEST_NAME or "\0" in value:
+        raise ConfigurationError(
+            f"{value!r} cannot be the name of a schema: 1 to {LONGEST_NAME} bytes, none of them NUL"
+        )
 
 
 @frozen(kw_only=True)
@@ -32,7 +54,7 @@ class RunnerOptions:
     pool: AsyncConnectionPool[Any] | ConnectionPool[Any] | None = field(default=None, repr=False)
     """Your application's pool, for `enqueue` (async; for `Client`, a `ConnectionPool`). The runner
     has connections of its own, so it needs `connection_string` or the environment besides."""
-    schema: str = "graphile_worker"
+    schema: str = field(default="graphile_worker", validator=_schema_name)
     """The schema that holds graphile-worker's tables; any name, quoted by us."""
     concurrency: int = field(default=5, validator=_positive)
     """Jobs in flight at a time in this process."""

@@ -6,22 +6,41 @@ import signal
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, TypedDict, TypeVar, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from attrs import evolve
 
-from zodworker_compat import signals
+from zodworker_compat import maintenance, signals
 from zodworker_compat.catalog import Task, WorkerCatalog
 from zodworker_compat.client.client import Client
 from zodworker_compat.client.client_async import AsyncClient
+from zodworker_compat.cron import CronItem, Match
+from zodworker_compat.cron.item import refuse_duplicates
 from zodworker_compat.database.connect import resolve_conninfo
 from zodworker_compat.database.pool_async import AsyncDatabase
 from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.events import Events
 from zodworker_compat.handlers import payload_type_of
+from zodworker_compat.job import Job
+from zodworker_compat.limiter import ManagedRateLimiter, RateLimiter
+from zodworker_compat.maintenance import CleanupOptions, Reporter
+from zodworker_compat.observability.tracing import Tracing
 from zodworker_compat.options import Computed, JobKeyMode, TaskOptions
 from zodworker_compat.payload import PayloadCodec
-from zodworker_compat.runner import RunnableTask, Runner
+from zodworker_compat.recurring import (
+    CronKeywords,
+    RecurringTaskSpec,
+    check_command,
+    cron_item,
+    read_crontab,
+    recurring_task,
+)
+from zodworker_compat.runner import Retry, RunnableTask, Runner, RunOptions
 from zodworker_compat.runner_options import RunnerOptions, as_timedelta
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +73,28 @@ class ZodWorker(AsyncClient):
         runner_options: connection, schema, concurrency and poll interval.
         defaults: options of every task that its catalog entry does not set.
         validate_on_enqueue: False stores payloads unchecked, as ZodWorker did.
-        shutdown_timeout: how long running handlers may take after a stop; a bare number is seconds.
+        shutdown_timeout: how long running handlers may take after a stop; a bare number is seconds,
+            0 is for ever.
         delete_failed_jobs: True deletes a job whose handler fails on the last attempt, as ZodWorker
             did from 2024-05; False keeps it with its `last_error` (departure 3).
-        handle_signals: stop gracefully on SIGTERM and SIGINT while the runner runs.
+        on_error: called with (job, exception) after each failed run, when its failure is written;
+            sync (then it must be short) or async. What it raises is logged.
+        rate_limiter: says which flags must not run now, and has the last word when a job of the
+            catalog starts: a `PostgresRateLimiter`, or your own `RateLimiter` (P-50…P-53).
+        recurring_tasks: what `recurring` registers, by identifier: `RecurringTaskSpec`s or mappings
+            of `match`, `handler` and, if wanted, `options`.
+        crontab: lines in graphile-worker's syntax whose commands are tasks of the catalog. The
+            handler gets the line's payload with the member `_cron` added. The job's options are the
+            line's alone, as a Node process with the same line would enqueue it.
+        crontab_file: the file of the crontab, read once.
+        cleanup: delete jobs that have failed for good, regularly.
+        reporter: gets the numbers of the clean-up, and of the queue at minute 50 of each hour.
+        handle_signals: stop gracefully on SIGTERM and SIGINT while the runner runs; what further
+            signals do, and when the process is ended: see `zodworker_compat.signals`.
+        tracer_provider: of OpenTelemetry; None is the global one, if it is set before the worker
+            starts. See `zodworker_compat.observability.tracing`.
+        trace_payloads: True writes payloads into the spans, as ZodWorker did; they may hold
+            personal data.
     """
 
     def __init__(
@@ -72,7 +109,16 @@ class ZodWorker(AsyncClient):
         validate_on_enqueue: bool = True,
         shutdown_timeout: timedelta | float = timedelta(seconds=60),
         delete_failed_jobs: bool = False,
+        on_error: Callable[[Job, BaseException], Any] | None = None,
+        rate_limiter: RateLimiter | None = None,
+        recurring_tasks: Mapping[str, RecurringTaskSpec | Mapping[str, Any]] | None = None,
+        crontab: str | None = None,
+        crontab_file: str | Path | None = None,
+        cleanup: CleanupOptions | None = None,
+        reporter: Reporter | None = None,
         handle_signals: bool = True,
+        tracer_provider: "TracerProvider | None" = None,
+        trace_payloads: bool = False,
     ) -> None:
         if catalog is not None and (schema is not None or tasks is not None):
             raise ConfigurationError("Give either catalog, or schema and tasks; not both.")
@@ -85,16 +131,27 @@ class ZodWorker(AsyncClient):
             validate_on_enqueue=validate_on_enqueue,
         )
         self.name = name
+        self.events = Events()
+        """What the runner tells; see `zodworker_compat.events`."""
+        self._on_error = on_error
+        self._run_options: dict[str, RunOptions] = {}
+        self._tracing = Tracing(tracer_provider, payloads=trace_payloads, worker_name=name)
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._shutdown_timeout = as_timedelta(shutdown_timeout)
         self._delete_failed_jobs = delete_failed_jobs
+        self._rate_limiter = rate_limiter
+        self._limiter_is_open = False
         self._handle_signals = handle_signals
         self._runner: Runner | None = None
-        self._forget_signals: Callable[[], None] = lambda: None
+        self._forget_signals: signals.Forget = lambda _clean=True, /: None
         self._starting = asyncio.Lock()
-        self._stopping: asyncio.Task[None] | None = None
         for identifier, handler in self.catalog.handlers.items():
             self.task(identifier)(handler)
+        self._recurring: dict[str, tuple[CronItem, RunnableTask]] = {}
+        self._crontab = read_crontab(crontab, crontab_file)
+        self._add_maintenance(cleanup, reporter)
+        for identifier, given in (recurring_tasks or {}).items():
+            self._add_recurring(identifier, RecurringTaskSpec.of(identifier, given))
 
     def task(
         self,
@@ -102,6 +159,9 @@ class ZodWorker(AsyncClient):
         *,
         schema: Mapping[str, Any] | bool | None = None,
         payload_type: Any = None,
+        timeout: timedelta | float | None = None,
+        retry: Retry | None = None,
+        concurrency: int | None = None,
         **options: Unpack[TaskKeywords],
     ) -> Callable[[Handler], Handler]:
         """Register the handler of a task; a decorator.
@@ -114,6 +174,10 @@ class ZodWorker(AsyncClient):
             identifier: a task of the catalog, or a new one if `schema` is given.
             schema: a JSON Schema (draft 2020-12) that replaces the catalog's; True accepts anything.
             payload_type: the attrs class, if there is no annotation to say it.
+            timeout: how long a run may take; see `RunOptions`.
+            retry: (job, exception) -> delay until the next attempt, or `ExponentialBackoff(...)`; see
+                `RunOptions`. A handler may also raise `RetryAfter` or `PermanentFailure`.
+            concurrency: how many of its jobs this process holds at a time; see `RunOptions`.
             **options: override the catalog's; see `TaskOptions`.
 
         Raises:
@@ -121,19 +185,114 @@ class ZodWorker(AsyncClient):
             ConfigurationError: the task has a handler already, or the worker is running.
             OptionError: an option is unknown or out of range.
         """
+        if not isinstance(identifier, str):
+            raise ConfigurationError('Name the task: @worker.task("startRun"), not @worker.task.')
         if self._runner is not None:
             raise ConfigurationError(f"Register {identifier!r} before initialize().")
         if identifier in self._handlers:
             raise ConfigurationError(f"Task {identifier!r} has a handler already.")
+        run_options = RunOptions(timeout=timeout, retry=retry, concurrency=concurrency)
+        if identifier in self._prepare.recurring or identifier in self.catalog.recurring:
+            raise ConfigurationError(
+                f"{identifier!r} is a recurring task: use @worker.recurring, or another identifier."
+            )
 
         def register(handler: Handler) -> Handler:
             self._prepare.overrides[identifier] = self._define(
                 identifier, schema, payload_type or payload_type_of(handler), options
             )
             self._handlers[identifier] = handler
+            self._run_options[identifier] = run_options
             return handler
 
         return register
+
+    def recurring(
+        self,
+        identifier: str,
+        *,
+        match: Match | str | None = None,
+        timeout: timedelta | float | None = None,
+        retry: Retry | None = None,
+        concurrency: int | None = None,
+        **options: Unpack[CronKeywords],
+    ) -> Callable[[Handler], Handler]:
+        """Register a recurring task and its handler; a decorator.
+
+        Its jobs are enqueued while a worker with it is running, once for each minute however many
+        workers there are, Node's too. `enqueue` refuses it (P-15). The handler takes `run`,
+        `(run, job)` or `(run, job, helpers)`; `run` is a `CronRun` with `ts` and `backfilled`. A
+        job that fails on its last attempt is always kept (P-45).
+
+        Args:
+            identifier: a recurring task of the catalog, or a new one; no task may have it.
+            match: five cron fields, UTC unless there is a `time_zone`, or a function of a `Digest`,
+                quick and thread-safe; if it raises, it does not match. None is the catalog's.
+            timeout: see `task`.
+            retry: see `task`.
+            concurrency: see `task`.
+            **options: override the catalog's; see `CronOptions`.
+
+        Raises:
+            CrontabError: the match or an option is wrong.
+            ConfigurationError: the identifier is taken, or the worker is running.
+        """
+        run_options = RunOptions(timeout=timeout, retry=retry, concurrency=concurrency)
+
+        def register(handler: Handler) -> Handler:
+            spec = RecurringTaskSpec(
+                match=match, handler=handler, options=dict(options), run_options=run_options
+            )
+            self._add_recurring(identifier, spec)
+            return handler
+
+        return register
+
+    def _add_recurring(
+        self, identifier: str, spec: RecurringTaskSpec, kind: str = "recurring"
+    ) -> None:
+        if self._runner is not None:
+            raise ConfigurationError(f"Register {identifier!r} before initialize().")
+        if identifier in self._recurring:
+            raise ConfigurationError(f"Recurring task {identifier!r} has a handler already.")
+        if identifier in self.catalog or identifier in self._handlers:
+            raise ConfigurationError(
+                f"{identifier!r} is a task already; a recurring task needs another identifier."
+            )
+        self._recurring[identifier] = (
+            cron_item(identifier, spec.match, spec.options, self.catalog.recurring.get(identifier)),
+            recurring_task(identifier, spec.handler, spec.run_options, kind),
+        )
+        self._prepare.recurring.add(identifier)
+
+    def _add_maintenance(self, cleanup: CleanupOptions | None, reporter: Reporter | None) -> None:
+        if cleanup is not None:
+            spec = RecurringTaskSpec(
+                match=cleanup.frequency_expression,
+                options=cleanup.task_options,
+                handler=maintenance.cleanup_handler(self, cleanup, reporter),
+            )
+            self._add_recurring(maintenance.CLEANUP, spec, "cleanup")
+        if reporter is not None:
+            spec = RecurringTaskSpec(
+                match=maintenance.REPORTER_MATCH,
+                handler=maintenance.reporter_handler(self, reporter),
+            )
+            self._add_recurring(maintenance.REPORTER, spec, "cleanup")
+
+    @property
+    def cron_items(self) -> list[CronItem]:
+        """What the worker's cron enqueues: clean-up, reporter, recurring tasks, crontab (P-54).
+
+        Raises:
+            CrontabError: the crontab names a task that the catalog does not have, or a payload that
+                it does not take; or two items have one identifier.
+        """
+        for item in self._crontab:
+            check_command(item, self._prepare)
+        items = [*(item for item, _ in self._recurring.values()), *self._crontab]
+        refuse_duplicates(items, "recurring tasks and crontab", "'?id=...'")
+        return items
 
     def _define(
         self,
@@ -161,6 +320,7 @@ class ZodWorker(AsyncClient):
         """
         client = Client(self.catalog, runner_options=evolve(self.runner_options, pool=None))
         client._prepare = self._prepare
+        client._tracing = self._tracing
         return client
 
     def configure(self, **changes: Any) -> None:
@@ -193,7 +353,9 @@ class ZodWorker(AsyncClient):
                 self._runner = await self._new_runner()
                 self._listen_to_signals()
                 try:
+                    await self._open_limiter()
                     await self._runner.start()
+                    self._tell(logging.DEBUG, "started as %s", self._runner.pool_id)
                 except BaseException:
                     await self.stop()
                     raise
@@ -214,10 +376,17 @@ class ZodWorker(AsyncClient):
             await self.stop()
 
     async def run_once(self) -> None:
-        """Run what is due until nothing is left, then return; as graphile-worker's `--once`."""
+        """Run what is due until nothing is left, then return; as graphile-worker's `--once`.
+
+        Raises:
+            ConfigurationError: the worker is running already, or has no handlers.
+        """
+        if self._runner is not None:
+            raise ConfigurationError(f"Worker {self.name!r} is running; stop it before run_once().")
         self._runner = await self._new_runner()
         self._listen_to_signals()
         try:
+            await self._open_limiter()
             await self._runner.run_once()
         finally:
             await self.stop()
@@ -225,28 +394,38 @@ class ZodWorker(AsyncClient):
     async def stop(self) -> None:
         """Stop claiming, wait for running handlers, hand back what has not started; leave nothing locked.
 
-        After `shutdown_timeout` the rest is cancelled and handed back. Idempotent.
+        After `shutdown_timeout` the rest is cancelled and handed back. Idempotent. A signal does
+        the same; `zodworker_compat.signals` says what further ones do.
         """
         if self._runner is not None:
             await self._runner.stop()
-        self._forget_signals()
+        if self._limiter_is_open and isinstance(self._rate_limiter, ManagedRateLimiter):
+            self._limiter_is_open = False
+            await self._rate_limiter.close()
+        if self._runner is not None:
+            self._forget_signals(self._runner.is_clean)
+            self._tell(logging.DEBUG, "stopped")
         self._runner = None
         await self.close()
 
     async def _new_runner(self) -> Runner:
-        if not self._handlers:
+        if not self._handlers and not self._recurring:
             raise ConfigurationError(
                 f"Worker {self.name!r} has no handlers: register them with @worker.task(identifier)."
             )
+        cron_items = self.cron_items
         await self.migrate()
         tasks = {
             identifier: RunnableTask(
                 identifier=identifier,
                 decode=self._prepare.overrides[identifier].codec.decode,
                 handler=handler,
+                options=self._run_options[identifier],
             )
             for identifier, handler in self._handlers.items()
         }
+        tasks |= {identifier: task for identifier, (_, task) in self._recurring.items()}
+        tasks = {identifier: self._traced(task) for identifier, task in tasks.items()}
         return Runner(
             name=self.name,
             conninfo=resolve_conninfo(self.runner_options.connection_string),
@@ -255,25 +434,48 @@ class ZodWorker(AsyncClient):
             enqueuer=self,
             shutdown_timeout=self._shutdown_timeout,
             delete_failed_jobs=self._delete_failed_jobs,
+            rate_limiter=self._rate_limiter,
+            cron_items=cron_items,
+            events=self.events,
+            on_error=self._on_error,
         )
+
+    def _traced(self, task: RunnableTask) -> RunnableTask:
+        if task.identifier in {maintenance.CLEANUP, maintenance.REPORTER}:
+            return task
+        traced = self._tracing.run(
+            task.handler,
+            arity=task.arity,
+            is_async=task.is_async,
+            recurring=not task.is_limited,
+        )
+        return task if traced is task.handler else evolve(task, handler=traced)
+
+    async def _open_limiter(self) -> None:
+        if isinstance(self._rate_limiter, ManagedRateLimiter):
+            await self._rate_limiter.open(self.runner_options)
+            self._limiter_is_open = True
 
     def _listen_to_signals(self) -> None:
         if self._handle_signals:
-            self._stopping = None
-            self._forget_signals = signals.listen(self._on_signal)
+            self._forget_signals = signals.listen(
+                self._on_first_signal,
+                self._on_later_signal,
+                seconds=self._shutdown_timeout.total_seconds(),
+            )
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping is not None:
-            logger.info("[worker][%s] %s: shutting down already", self.name, number.name)
-            return
-        logger.info(
-            "[worker][%s] %s: finishing running jobs, for %s at most",
-            self.name,
-            number.name,
-            self._shutdown_timeout,
-        )
-        self._stopping = asyncio.create_task(self._stop_runner())
-
-    async def _stop_runner(self) -> None:
+    def _on_first_signal(self, number: signal.Signals) -> None:
         if self._runner is not None:
-            await self._runner.stop()
+            limit = f"{self._shutdown_timeout} at most" if self._shutdown_timeout else "no limit"
+            self._tell(logging.INFO, "%s: finishing running jobs, for %s", number.name, limit)
+            self._runner.begin_stop()
+
+    def _on_later_signal(self, number: signal.Signals) -> None:
+        if self._runner is not None:
+            self._tell(logging.WARNING, "%s: giving running jobs back", number.name)
+            self._runner.hasten()
+
+    def _tell(self, level: int, message: str, *arguments: object) -> None:
+        logger.log(
+            level, f"[worker][%s] {message}", self.name, *arguments, extra={"worker": self.name}
+        )

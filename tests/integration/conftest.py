@@ -73,7 +73,7 @@ async def jobs(database: str) -> AsyncIterator[Jobs]:
 
 @pytest.fixture
 async def make_runner(database: str) -> AsyncIterator[Callable[..., Runner]]:
-    """`make_runner(handler)` or `make_runner({"identifier": handler}, concurrency=1)`."""
+    """`make_runner(handler)` or `make_runner({"identifier": handler or task}, concurrency=1)`."""
     made: list[Runner] = []
 
     def make(
@@ -95,7 +95,12 @@ async def make_runner(database: str) -> AsyncIterator[Callable[..., Runner]]:
             options=RunnerOptions(
                 concurrency=concurrency, poll_interval=poll_interval, **(options or {})
             ),
-            tasks={name: RunnableTask(name, decode, handler) for name, handler in by_name.items()},
+            tasks={
+                name: given
+                if isinstance(given, RunnableTask)
+                else RunnableTask(name, decode, given)
+                for name, given in by_name.items()
+            },
             enqueuer=enqueuer,
             shutdown_timeout=timedelta(seconds=shutdown_timeout),
             **more,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -12,7 +13,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from zodworker_compat import (
     CLEAR,
+    ConfigurationError,
     DatabaseUnavailableError,
+    MigrationError,
     PayloadSerialisationError,
     PayloadValidationError,
     RunnerOptions,
@@ -242,3 +245,70 @@ async def test_a_job_at_a_time_that_python_does_not_have(
     job = await worker.enqueue("plain", {"id": "1"}, job_key="k", job_key_mode="unsafe_dedupe")
     assert job.run_at.year == (1 if parked_at.startswith(("-", "0044")) else 9999)
     assert (await worker.dequeue("k")).id == job.id
+
+
+async def test_a_schema_that_is_not_there_says_how_to_install_it(empty_database: str) -> None:
+    worker = ZodWorker(
+        name="test", catalog=CATALOG, runner_options=RunnerOptions(connection_string=empty_database)
+    )
+    with pytest.raises(
+        MigrationError, match=r'"graphile_worker" holds no queue.*zodworker migrate'
+    ):
+        await worker.enqueue("plain", {"id": "1"})
+    with pytest.raises(MigrationError, match="holds no queue"):
+        await worker.dequeue("k")
+    await worker.close()
+
+
+async def test_a_role_that_row_level_security_shuts_out(worker: ZodWorker, database: str) -> None:
+    await execute(
+        database,
+        "grant usage on schema graphile_worker to public;"
+        "grant all on all tables in schema graphile_worker to public",
+    )
+    async with await psycopg.AsyncConnection.connect(database) as connection:
+        await connection.execute("create role outsider; set local role outsider")
+        with pytest.raises(ConfigurationError, match="row level security"):
+            await worker.enqueue_tx(connection, "plain", {"id": "1"})
+        await connection.rollback()
+
+
+async def test_a_pool_without_a_free_connection_says_so(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zodworker_compat.database.pool_async.PATIENCE", 0.5)
+    options = RunnerOptions(connection_string=database, max_pool_size=1)
+    worker = ZodWorker(name="test", catalog=CATALOG, runner_options=options)
+    async with worker.transaction():
+        with pytest.raises(DatabaseUnavailableError, match=r"All 1 connections.*tx\.enqueue"):
+            await worker.enqueue("plain", {"id": "1"})
+    await worker.close()
+
+
+async def test_date_style_and_cursor_class_of_the_callers_connection(
+    worker: ZodWorker, database: str
+) -> None:
+    connection = await psycopg.AsyncConnection.connect(
+        database, cursor_factory=psycopg.AsyncRawCursor
+    )
+    await connection.execute("set datestyle to 'SQL, DMY'")
+    job = await worker.enqueue_tx(connection, "full", {"id": "1"})
+    assert job.run_at == job.created_at
+    await connection.commit()
+    await connection.close()
+
+
+def test_threads_with_event_loops_of_their_own(database: str) -> None:
+    worker = ZodWorker(
+        name="test", catalog=CATALOG, runner_options=RunnerOptions(connection_string=database)
+    )
+
+    async def several() -> None:
+        for number in range(10):
+            await worker.enqueue("plain", {"id": str(number)})
+        await worker.close()
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(asyncio.run, several()) for _ in range(3)]:
+            done.result()
+    assert len(asyncio.run(rows(database))) == 30

@@ -1,8 +1,10 @@
 """enqueue_many: all or nothing, every bad item reported, results in the order of the requests."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -153,3 +155,49 @@ async def test_key_modes_hold_in_a_batch(worker: ZodWorker, mode: Any) -> None:
         "unsafe_dedupe": ("a", "old", first.run_at),
     }
     assert (second.task_identifier, second.payload, second.run_at) == expected[mode]
+
+
+@pytest.mark.parametrize("hour", [2, 3])
+async def test_a_time_in_a_repeated_or_skipped_hour_is_one_job(
+    worker: ZodWorker, database: str, hour: int
+) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    when = (
+        datetime(2027, 10, 31, 2, 30, tzinfo=berlin)
+        if hour == 2
+        else datetime(2027, 3, 28, 2, 30, tzinfo=berlin)
+    )
+    jobs = await worker.enqueue_many([("a", 1, {"run_at": when}), ("a", 2, {"run_at": when})])
+    assert [job.payload for job in jobs] == [1, 2]
+    assert count(database) == 2
+
+
+async def test_a_trigger_that_changes_jobs_does_not_double_them(
+    worker: ZodWorker, database: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "create function calm() returns trigger language plpgsql as "
+            "$$ begin new.priority := 9; return new; end $$;"
+            "create trigger calm before insert on graphile_worker._private_jobs "
+            "for each row execute function calm()"
+        )
+    [job] = await worker.enqueue_many([("a", 1)])
+    assert job.priority == 9
+    assert count(database) == 1
+
+
+async def test_batches_that_share_keys_do_not_deadlock(worker: ZodWorker) -> None:
+    items = [("a", n, {"job_key": str(n), "job_key_mode": "unsafe_dedupe"}) for n in range(40)]
+    await asyncio.gather(
+        *(worker.enqueue_many(batch) for batch in (items, items[::-1], items, items[::-1]))
+    )
+
+
+async def test_a_generator_and_odd_items(worker: ZodWorker) -> None:
+    assert len(await worker.enqueue_many(("a", n) for n in range(3))) == 3
+    assert (
+        len(await worker.enqueue_many([("a", 1, None), JobRequest("a", 1, {"priority": 2})])) == 2
+    )
+    with pytest.raises(BatchError, match=r"item 1: identifier: expected a string, got NoneType"):
+        await worker.enqueue_many((name, 1) for name in ("a", None))

@@ -158,7 +158,10 @@ async def test_a_job_that_ended_after_our_snapshot_is_not_taken_again(
         else:
             (job,) = (await claimed(jobs.connection, "pool-first")).jobs
             settled = [jobs.connection, SCHEMA, "pool-first", [job.id]]
-            await (complete(*settled) if end == "completed" else fail(*settled, ["boom"]))
+            if end == "completed":
+                await complete(*settled)
+            else:
+                await fail(*settled, ["boom"], [None], [False])
     assert (await late).jobs == []
     assert await jobs.locked() == 0
 
@@ -242,3 +245,41 @@ async def test_a_failed_job_does_not_block_its_queue(jobs, make_runner) -> None:
     await make_runner(handler).run_once()
     assert seen == [1, 2, 3]
     assert await jobs.locked() == 0
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_an_open_transaction_of_the_callers_holds_up_only_its_own_job(
+    database, jobs, make_runner, eventually, prepared
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(payload) -> None:
+        if "held" in payload:
+            started.set()
+            await go_on.wait()
+        if "fail" in payload:
+            raise RuntimeError
+
+    held = await jobs.add(payload={"held": 1}, job_key="held")
+    runner = make_runner(handler, options={"prepared_statements": prepared})
+    await runner.start()
+    await asyncio.wait_for(started.wait(), 10)
+    async with await psycopg.AsyncConnection.connect(database) as caller:
+        await caller.execute("select graphile_worker.remove_job('held')")  # as dequeue(tx=...)
+        go_on.set()
+        for number in range(50):
+            await jobs.add(payload={"fail": 1} if number % 10 == 0 else {})
+
+        async def only_the_held_one_is_locked() -> bool:
+            return [row["id"] for row in await jobs.all() if row["locked_by"]] == [held]
+
+        async def the_others_are_settled() -> bool:
+            return await jobs.count() == 6 and await only_the_held_one_is_locked()
+
+        await eventually(the_others_are_settled)
+        await caller.commit()
+
+    async def only_failures_are_left() -> bool:
+        return await jobs.count() == 5 and await jobs.locked() == 0
+
+    await eventually(only_failures_are_left)

@@ -185,11 +185,10 @@ async def test_what_is_no_transaction_is_refused(
     async with AsyncSession(engine) as session:
         with pytest.raises(TransactionError, match=r"must be a psycopg 3 Connection.*AsyncSession"):
             client.enqueue_tx(session, "t")
-    with (
-        Session(engine.sync_engine) as session,
-        pytest.raises(TransactionError, match="AsyncSession"),
-    ):
+    sync_engine = sqlalchemy.create_engine(engine.url)
+    with Session(sync_engine) as session, pytest.raises(TransactionError, match=r"worker\.sync"):
         await worker.enqueue_tx(session, "t")
+    sync_engine.dispose()
     await engine.dispose()
 
 
@@ -237,6 +236,38 @@ def test_sqlalchemy_sync(client: Client, database: str) -> None:
     assert count(database) == 2
 
 
+def test_the_first_statement_of_a_sqlalchemy_connection(client: Client, database: str) -> None:
+    engine = sqlalchemy.create_engine(database.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        client.enqueue_tx(connection, "t", 1)
+        connection.rollback()
+        client.enqueue_tx(connection, "t", 2)
+        client.enqueue_many([("t", 3)], tx=connection)
+        connection.commit()
+        client.enqueue_tx(connection, "t", 4)
+    with pytest.raises(TransactionError, match="closed"):
+        client.enqueue_tx(connection, "t")
+    for no_transaction in (engine, sqlalchemy.orm.sessionmaker(engine)):
+        with pytest.raises(TransactionError, match="tx must be a psycopg 3 Connection"):
+            client.enqueue_tx(no_transaction, "t")
+    engine.dispose()
+    assert count(database) == 2
+
+
+async def test_the_first_statement_of_a_sqlalchemy_async_connection(
+    worker: ZodWorker, database: str
+) -> None:
+    engine = create_async_engine(database.replace("postgresql://", "postgresql+psycopg://"))
+    async with engine.connect() as connection:
+        await worker.enqueue_tx(connection, "t", 1)
+        await connection.commit()
+        await worker.enqueue_tx(connection, "t", 2)
+    with pytest.raises(TransactionError, match="tx must be a psycopg 3 AsyncConnection"):
+        await worker.enqueue_tx(engine, "t")
+    await engine.dispose()
+    assert count(database) == 1
+
+
 def test_sqlalchemy_on_another_driver_is_refused(client: Client) -> None:
     engine = sqlalchemy.create_engine("sqlite://")
     with Session(engine) as session, pytest.raises(TransactionError, match="over sqlite3"):
@@ -263,7 +294,7 @@ def test_django(client: Client, database: str) -> None:
                 }
             },
         )
-    with pytest.raises(TransactionError, match="autocommit"):
+    with pytest.raises(TransactionError, match=r"autocommit.*transaction\.atomic"):
         client.enqueue_tx(connection, "t")
     with transaction.atomic():
         job = client.enqueue_tx(connection, "t", {"n": 1}, flags=["f"], job_key="k")

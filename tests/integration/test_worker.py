@@ -137,12 +137,16 @@ async def test_what_registration_refuses(worker: ZodWorker) -> None:
         worker.task("startRun", maxAttempts=3)(handler)
     with pytest.raises(OptionError, match="at least 1"):
         worker.task("startRun", max_attempts=0)(handler)
+    with pytest.raises(ConfigurationError, match=r"not @worker\.task\."):
+        worker.task(handler)
     worker.task("startRun")(handler)
     with pytest.raises(ConfigurationError, match="has a handler already"):
         worker.task("startRun")
     await worker.initialize()
     with pytest.raises(ConfigurationError, match=r"before initialize\(\)"):
         worker.task("other", schema=True)
+    with pytest.raises(ConfigurationError, match=r"is running; stop it before run_once\(\)"):
+        await worker.run_once()
 
 
 def test_what_construction_refuses() -> None:
@@ -154,6 +158,12 @@ def test_what_construction_refuses() -> None:
         RunnerOptions(concurrency=0)
     with pytest.raises(ConfigurationError, match="poll_interval must be greater than zero"):
         RunnerOptions(poll_interval=timedelta(0))
+    with pytest.raises(ConfigurationError, match="concurrency must be a whole number, got '5'"):
+        RunnerOptions(concurrency="5")
+    with pytest.raises(ConfigurationError, match="timedelta or a number of seconds, got '1'"):
+        RunnerOptions(poll_interval="1")
+    with pytest.raises(ConfigurationError, match="'' cannot be the name of a schema"):
+        RunnerOptions(schema="")
     assert RunnerOptions(poll_interval=2).poll_interval == timedelta(seconds=2)
 
 

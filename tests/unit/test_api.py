@@ -18,6 +18,12 @@ def test_every_public_name_can_be_imported_and_is_documented(name: str) -> None:
         assert value.__doc__
 
 
+def test_a_star_imports_them() -> None:
+    names: dict[str, object] = {}
+    exec("from zodworker_compat import *", names)  # noqa: S102 - the statement under test
+    assert {*api.__all__} <= {*names}
+
+
 def test_other_names_are_an_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'ZodWroker'"):
         _ = zodworker_compat.ZodWroker

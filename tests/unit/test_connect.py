@@ -24,16 +24,32 @@ def test_nothing_given_names_the_three_ways_and_the_demo() -> None:
     "given", ["mysql://u:secret@h/d", "postgresql://u:secret@h/d?bogus=1", "just words"]
 )
 def test_what_is_no_connection_string_is_refused_without_its_password(given: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match="DATABASE_URL is not a PostgreSQL connection string"
-    ) as caught:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL is not a PostgreSQL") as caught:
         resolve_conninfo(None, {"DATABASE_URL": given})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("postgresql://u:s3cret/x@h/d", "percent-encode"),
+        ("postgresql+psycopg://u:s3cret@h/d", "leave out the driver's name"),
+        ("postgresql://u:s3cret@h/d?sslmod=require", "there is no parameter 'sslmod'"),
+        ("s3cret words", "expected postgresql://"),
+    ],
+)
+def test_the_reason_is_named_without_the_password(given: str, advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice) as caught:
+        resolve_conninfo(given, {})
+    assert "s3" not in str(caught.value)
 
 
 def test_prismas_parameters_are_dropped_and_others_kept() -> None:
     url = "postgresql://u@h:5432/d?schema=public&pgbouncer=true&connection_limit=5&sslmode=require"
     assert resolve_conninfo(url, {}) == "postgresql://u@h:5432/d?sslmode=require"
+    assert resolve_conninfo("postgresql://u@h/d?sslaccept=strict", {}) == "postgresql://u@h/d"
+    url = "postgresql://u@h/d?schema=public&options=-c%20statement_timeout%3D5s"
+    assert resolve_conninfo(url, {}) == "postgresql://u@h/d?options=-c%20statement_timeout%3D5s"
 
 
 def test_an_address_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:

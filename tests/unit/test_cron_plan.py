@@ -72,6 +72,16 @@ def test_a_late_timer_makes_up_for_what_the_policy_says(options, expected):
     assert times == [NOON + minute * MINUTE for minute in expected]
 
 
+def test_a_late_timer_makes_up_for_a_week_or_what_backfill_reaches_but_never_for_years():
+    long_ago, daily = NOON - 3000 * DAY, "0 12 * * *"
+    assert len(due(item(daily), long_ago, NOON)) == 7 + 1
+    assert len(due(item(daily, backfill_period=30 * DAY), long_ago, NOON)) == 30 + 1
+    assert len(due(item(daily, backfill_period=timedelta.max), long_ago, NOON)) == 366 + 1
+    assert len(missed(item(daily, backfill_period=timedelta.max), known(long_ago), NOON)) == 366
+    new_year = datetime(2024, 1, 1, tzinfo=UTC)
+    assert due(item("0 0 1 1 *", catch_up="latest"), new_year, NOON) == [new_year]
+
+
 def test_a_late_timer_outside_the_items_minutes():
     window = (NOON, NOON + 13 * MINUTE)
     assert due(item(), *window) == [NOON, NOON + 5 * MINUTE, NOON + 10 * MINUTE]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from zodworker_compat.catalog import WorkerCatalog
-from zodworker_compat.client.prepare import UNDEFINED, Preparer, options_of
+from zodworker_compat.client.prepare import UNDEFINED, Preparer
 from zodworker_compat.errors import OptionError, PayloadValidationError, UnknownTaskError
-from zodworker_compat.options import CLEAR, as_dict
+from zodworker_compat.options import CLEAR, as_dict, options_of
 
 VECTORS = json.loads(
     (Path(__file__).parent.parent / "vectors" / "enqueue_vectors.json").read_text()

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zodworker_compat.client.prepare import options_of
 from zodworker_compat.errors import OptionError
 from zodworker_compat.options import (
     CLEAR,
@@ -15,19 +14,23 @@ from zodworker_compat.options import (
     TaskOptions,
     as_dict,
     merge,
+    options_of,
     render,
 )
 
 NO_SURROGATES = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 TEXT = st.text(NO_SURROGATES, max_size=20)
+NO_TEMPLATE = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0{}"), max_size=20
+)
 VALUES = {
     "run_at": st.datetimes(timezones=st.just(UTC)),
     "max_attempts": st.integers(1, 32767),
-    "job_key": TEXT,
+    "job_key": NO_TEMPLATE,
     "job_key_mode": st.sampled_from(["replace", "preserve_run_at", "unsafe_dedupe", ""]),
     "priority": st.integers(-32768, 32767),
     "flags": st.lists(TEXT, max_size=3),
-    "queue_name": TEXT,
+    "queue_name": NO_TEMPLATE,
 }
 CALLS = st.fixed_dictionaries(
     {}, optional={name: st.none() | st.just(CLEAR) | value for name, value in VALUES.items()}
@@ -39,7 +42,6 @@ TASKS = st.fixed_dictionaries(
 
 @given(call=CALLS, task=TASKS)
 def test_a_call_beats_the_catalog_key_by_key(call: dict, task: dict) -> None:
-    task = {name: value for name, value in task.items() if "{payload" not in str(value)}
     merged = merge(TaskOptions(**task), EnqueueOptions(**call), {})
 
     for name in OPTION_NAMES:
@@ -79,6 +81,22 @@ def test_templates_are_filled_from_the_payload() -> None:
         merge(TaskOptions(queue_name="q:{payload.id}"), EnqueueOptions(), {"id": "7"})["queue_name"]
         == "q:7"
     )
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["run:{id}", "run:{ payload.id }", "{payload[id]}", "{payload.user-id}", "{payload.id", "id}"],
+)
+def test_what_only_looks_like_a_template_is_refused(template: str) -> None:
+    with pytest.raises(OptionError, match=r"is not a template; a placeholder is {payload\.id}"):
+        TaskOptions(job_key=template)
+    with pytest.raises(OptionError, match="is not a template"):
+        TaskOptions(queue_name=template)
+
+
+def test_javascripts_dollar_is_refused() -> None:
+    with pytest.raises(OptionError, match="without the \\$ of JavaScript"):
+        TaskOptions(job_key="run:${payload.id}")
 
 
 @pytest.mark.parametrize("payload", [{}, {"id": None}, {"id": True}, {"id": {"x": 1}}, [], "text"])

@@ -209,7 +209,8 @@ async def test_threads_return_results_and_raise_errors() -> None:
     def leave() -> None:
         raise SystemExit(1)
 
-    assert await asyncio.gather(*(threads.run(pow, 2, n) for n in range(5))) == [1, 2, 4, 8, 16]
-    with pytest.raises(SystemExit):
-        await threads.run(leave)
+    outcomes = await asyncio.gather(*(threads.submit(pow, 2, n) for n in range(5)))
+    assert outcomes == [(1, None), (2, None), (4, None), (8, None), (16, None)]
+    _, error = await threads.submit(leave)
+    assert isinstance(error, SystemExit)
     threads.stop()

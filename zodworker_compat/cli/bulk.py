@@ -16,9 +16,9 @@ from typing import IO, TYPE_CHECKING, Any
 from attrs import define, field
 
 from zodworker_compat.cli.values import parse_json, parse_time
-from zodworker_compat.client.prepare import JobRequest, options_of
+from zodworker_compat.client.prepare import JobRequest
 from zodworker_compat.errors import EnqueueError
-from zodworker_compat.options import as_dict
+from zodworker_compat.options import as_dict, options_of
 
 if TYPE_CHECKING:
     from zodworker_compat.client.client import Client

@@ -4,6 +4,8 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from zodworker_compat.observability.logs import FIELDS
+
 
 class _Utc(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - logging's name
@@ -17,6 +19,7 @@ class _Json(_Utc):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **{name: getattr(record, name) for name in FIELDS if hasattr(record, name)},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

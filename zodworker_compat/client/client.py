@@ -1,10 +1,12 @@
 # Generated from client_async.py by tools/async_to_sync.py: edit that file and run `make sync`.
 """Enqueue, dequeue, transactions and admin calls: the half of ZodWorker that needs no runner."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Unpack
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import frozen
 from psycopg import Connection
@@ -16,18 +18,25 @@ from zodworker_compat.client.prepare import (
     Options,
     Preparer,
     Request,
-    options_of,
 )
 from zodworker_compat.client.transactions import connection_of
 from zodworker_compat.database import admin, jobs
 from zodworker_compat.database.cleanup import CLEANUP_TASKS, CleanupResult, CleanupTask
 from zodworker_compat.database.migrate import migrate
 from zodworker_compat.database.pool import Database
+from zodworker_compat.database.refusals import explained
 from zodworker_compat.database.revisions import Migration
 from zodworker_compat.errors import TransactionError
 from zodworker_compat.job import Job
-from zodworker_compat.options import JobSpec, TaskOptions
+from zodworker_compat.observability.logs import milliseconds
+from zodworker_compat.observability.tracing import Tracing
+from zodworker_compat.options import JobSpec, TaskOptions, options_of
 from zodworker_compat.runner_options import RunnerOptions
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+logger = logging.getLogger("zodworker_compat.client")
 
 
 class Client:
@@ -38,6 +47,8 @@ class Client:
         runner_options: connection and schema.
         defaults: options of every task that its catalog entry does not set.
         validate_on_enqueue: False stores payloads unchecked, as ZodWorker did (departure 1).
+        tracer_provider: of OpenTelemetry; None is the global one. See `observability.tracing`.
+        trace_payloads: True writes payloads into the spans; they may hold personal data.
     """
 
     def __init__(
@@ -47,11 +58,14 @@ class Client:
         runner_options: RunnerOptions | None = None,
         defaults: TaskOptions | None = None,
         validate_on_enqueue: bool = True,
+        tracer_provider: "TracerProvider | None" = None,
+        trace_payloads: bool = False,
     ) -> None:
         loaded = WorkerCatalog.load(catalog) if isinstance(catalog, str) else catalog
         self.runner_options = runner_options or RunnerOptions()
         self._prepare = Preparer(loaded, defaults or TaskOptions(), validate_on_enqueue)
         self._database = Database(self.runner_options)
+        self._tracing = Tracing(tracer_provider, payloads=trace_payloads)
 
     @property
     def catalog(self) -> WorkerCatalog:
@@ -103,8 +117,13 @@ class Client:
             psycopg.Error: what PostgreSQL refused.
         """
         spec = self.prepare(identifier, payload, **options)
-        with self._connection(tx) as connection:
-            return jobs.add_job(connection, self.runner_options.schema, spec)
+        start = perf_counter()
+        with self._tracing.enqueue(spec) as traced:
+            job = self._add(traced, tx)
+        if logger.isEnabledFor(logging.DEBUG):
+            extra = {**_fields(job), "payload": job.payload, **_duration(start)}
+            logger.debug("Enqueued worker task", extra=extra)
+        return job
 
     def enqueue_tx(
         self, tx: object, identifier: str, payload: Any = UNDEFINED, **options: Unpack[Options]
@@ -145,8 +164,13 @@ class Client:
         specs = self._prepare.specs(requests)
         if not specs:
             return []
-        with self._in_transaction(tx) as connection:
-            return jobs.add_jobs(connection, self.runner_options.schema, specs)
+        start = perf_counter()
+        with self._tracing.enqueue_many(specs) as traced:
+            added = self._add_all(traced, tx)
+        if logger.isEnabledFor(logging.DEBUG):
+            extra = {"count": len(added), **_duration(start)}
+            logger.debug("Enqueued worker tasks", extra=extra)
+        return added
 
     def dequeue(self, job_key: str, *, tx: object = None) -> Job | None:
         """Remove the waiting job of a key and return it; None if there is none.
@@ -155,7 +179,15 @@ class Client:
         returned (P-31…P-36).
         """
         with self._connection(tx) as connection:
-            return jobs.remove_job(connection, self.runner_options.schema, job_key)
+            job = jobs.remove_job(connection, self.runner_options.schema, job_key)
+        if logger.isEnabledFor(logging.DEBUG):
+            if job is None:
+                extra: dict[str, object] = {"job_key": job_key}
+                logger.debug("could not remove job, job_key did not exist", extra=extra)
+            else:
+                extra = {"job_key": job_key, **_fields(job)}
+                logger.debug("dequeued worker task", extra=extra)
+        return job
 
     def complete_jobs(self, ids: Iterable[str | int], *, tx: object = None) -> list[Job]:
         """Delete jobs as if they had run, failed ones too; as graphile-worker 0.16.6's `complete_jobs`.
@@ -326,21 +358,31 @@ class Client:
         """Close this client's own connections; it opens new ones if it is used again."""
         self._database.close()
 
+    def _add(self, spec: JobSpec, tx: object) -> Job:
+        with self._connection(tx) as connection:
+            return jobs.add_job(connection, self.runner_options.schema, spec)
+
+    def _add_all(self, specs: Sequence[JobSpec], tx: object) -> list[Job]:
+        with self._in_transaction(tx) as connection:
+            return jobs.add_jobs(connection, self.runner_options.schema, specs)
+
     @contextmanager
     def _connection(self, tx: object) -> Iterator[Connection[Any]]:
-        if tx is None:
-            with self._database.connection() as connection:
-                yield connection
-        else:
-            yield connection_of(tx)
+        with explained(self.runner_options.schema):
+            if tx is None:
+                with self._database.connection() as connection:
+                    yield connection
+            else:
+                yield connection_of(tx)
 
     @contextmanager
     def _in_transaction(self, tx: object) -> Iterator[Connection[Any]]:
-        if tx is None:
-            with self._database.connection() as connection, connection.transaction():
+        with self._connection(tx) as connection:
+            if tx is None:
+                with connection.transaction():
+                    yield connection
+            else:
                 yield connection
-        else:
-            yield connection_of(tx)
 
 
 @frozen
@@ -361,3 +403,16 @@ class Transaction:
     def dequeue(self, job_key: str) -> Job | None:
         """Remove a job in this transaction; see `Client.dequeue`."""
         return self._client.dequeue(job_key, tx=self.connection)
+
+
+def _fields(job: Job) -> dict[str, object]:
+    return {
+        "job_id": job.id,
+        "task_identifier": job.task_identifier,
+        "attempt": job.attempts,
+        "queue_name": job.queue_name,
+    }
+
+
+def _duration(start: float) -> dict[str, object]:
+    return {"duration_ms": milliseconds(perf_counter() - start)}

@@ -1,23 +1,22 @@
 """From what a caller says to the arguments of `add_job`: catalog, payload, options. No I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypedDict
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from zodworker_compat.catalog import Task, WorkerCatalog
+from zodworker_compat.catalog import Task, WorkerCatalog, recurring_not_enqueued
 from zodworker_compat.errors import BatchError, OptionError, UnknownTaskError
 from zodworker_compat.options import (
-    OPTION_NAMES,
     Clearable,
     EnqueueOptions,
     JobKeyMode,
     JobSpec,
     TaskOptions,
     merge,
-    refuse_unknown,
+    options_of,
 )
 
 
@@ -52,7 +51,7 @@ class JobRequest:
 
     identifier: str
     payload: Any = UNDEFINED
-    options: EnqueueOptions = field(factory=EnqueueOptions)
+    options: EnqueueOptions = field(factory=EnqueueOptions, converter=options_of)
 
 
 Request: TypeAlias = (
@@ -70,6 +69,8 @@ class Preparer:
     validate: bool = True
     overrides: dict[str, Task] = field(factory=dict)
     """Tasks whose options or schema the code sets, over the catalog's file."""
+    recurring: set[str] = field(factory=set)
+    """Recurring tasks that the code adds to the catalog's."""
 
     def task(self, identifier: str) -> Task:
         """Return the task.
@@ -77,8 +78,12 @@ class Preparer:
         Raises:
             UnknownTaskError: the catalog has none of that identifier (P-15).
         """
+        if not isinstance(identifier, str):
+            raise OptionError("identifier", f"expected a string, got {type(identifier).__name__}")
         if identifier in self.overrides:
             return self.overrides[identifier]
+        if identifier in self.recurring or identifier in self.catalog.recurring:
+            raise recurring_not_enqueued(identifier, self.catalog.name)
         if self.overrides and identifier not in self.catalog:
             raise UnknownTaskError(identifier, {*self.catalog, *self.overrides}, self.catalog.name)
         return self.catalog.get(identifier)
@@ -97,12 +102,13 @@ class Preparer:
             identifier=identifier, payload=None if payload is UNDEFINED else text, **arguments
         )
 
-    def specs(self, requests: Sequence[Request]) -> list[JobSpec]:
+    def specs(self, requests: Iterable[Request]) -> list[JobSpec]:
         """Return the arguments of every job of a batch.
 
         Raises:
             BatchError: some are wrong; it holds every bad item with its index.
         """
+        requests = list(requests)
         specs: list[JobSpec] = []
         failures: list[tuple[int, Exception]] = []
         keys: dict[str, int] = {}
@@ -129,24 +135,9 @@ def as_request(request: Request) -> JobRequest:
     """Return an item of `enqueue_many`, given as one or as (identifier, payload[, options])."""
     if isinstance(request, JobRequest):
         return request
-    if not isinstance(request, tuple) or not 1 <= len(request) <= 3:  # noqa: PLR2004
-        raise OptionError(
-            "item", f"expected JobRequest or (identifier, payload, options), got {request!r}"
-        )
-    item = JobRequest(*request[:2])
-    if len(request) < 3:  # noqa: PLR2004
-        return item
-    options = request[2]
-    return evolve(
-        item, options=options if isinstance(options, EnqueueOptions) else options_of(options)
+    if isinstance(request, tuple) and 1 <= len(request) <= 3:  # noqa: PLR2004
+        return JobRequest(*request)
+    raise OptionError(
+        "item",
+        f"expected JobRequest or (identifier, payload, options), got {type(request).__name__}",
     )
-
-
-def options_of(given: Mapping[str, Any]) -> EnqueueOptions:
-    """Return keyword arguments as options.
-
-    Raises:
-        OptionError: an option is unknown or its value is wrong.
-    """
-    refuse_unknown(given, OPTION_NAMES)
-    return EnqueueOptions(**given)

@@ -14,21 +14,10 @@ def unwrap(tx: object) -> Connection[Any]:
     """Return the connection under a psycopg, SQLAlchemy or Django connection or session.
 
     Raises:
-        TransactionError: there is no sync psycopg 3 connection under it.
+        TransactionError: there is no sync psycopg 3 connection under it, or Django is in
+            autocommit mode outside `atomic()`.
     """
-    opaque: Any = tx
-    connection: object = tx
-    if isinstance(tx, Connection | AsyncConnection):
-        pass
-    elif _comes_from(tx, "sqlalchemy") and not _comes_from(tx, "sqlalchemy.ext.asyncio"):
-        if callable(opaque.connection):  # a Session
-            opaque = opaque.connection()
-        connection = opaque.connection.driver_connection
-    elif _comes_from(tx, "django"):
-        opaque.ensure_connection()
-        connection = opaque.connection
-    else:
-        connection = getattr(tx, "connection", tx)  # what transaction() gives
+    connection = _sync_connection(tx)
     if isinstance(connection, Connection):
         return connection
     if isinstance(connection, AsyncConnection):
@@ -49,16 +38,11 @@ async def unwrap_async(tx: object) -> AsyncConnection[Any]:
     Raises:
         TransactionError: there is no async psycopg 3 connection under it.
     """
-    opaque: Any = tx
-    connection: object = tx
-    if isinstance(tx, Connection | AsyncConnection):
-        pass
-    elif _comes_from(tx, "sqlalchemy.ext.asyncio"):
-        if not hasattr(opaque, "get_raw_connection"):  # an AsyncSession
-            opaque = await opaque.connection()
-        connection = (await opaque.get_raw_connection()).driver_connection
-    else:
-        connection = getattr(tx, "connection", tx)  # what transaction() gives
+    connection = (
+        await _under_async_sqlalchemy(tx)
+        if _comes_from(tx, "sqlalchemy.ext.asyncio")
+        else _sync_connection(tx)
+    )
     if isinstance(connection, AsyncConnection):
         return connection
     if isinstance(connection, Connection):
@@ -71,6 +55,60 @@ async def unwrap_async(tx: object) -> AsyncConnection[Any]:
         connection,
         "a psycopg 3 AsyncConnection, or a SQLAlchemy AsyncSession or AsyncConnection",
     )
+
+
+def _sync_connection(tx: object) -> object:
+    if isinstance(tx, Connection | AsyncConnection) or _comes_from(tx, "sqlalchemy.ext.asyncio"):
+        return tx
+    if _comes_from(tx, "sqlalchemy"):
+        return _under_sqlalchemy(tx)
+    if _comes_from(tx, "django"):
+        return _under_django(tx)
+    return getattr(tx, "connection", tx)  # what transaction() gives
+
+
+def _under_sqlalchemy(tx: object) -> object:
+    from sqlalchemy import Connection as CoreConnection  # noqa: PLC0415 - it is there: tx is its
+    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415
+
+    core = tx.connection() if isinstance(tx, Session | scoped_session) else tx
+    if not isinstance(core, CoreConnection):
+        return tx
+    if core.closed:
+        raise TransactionError("tx is closed.")
+    if not core.in_transaction():
+        core.begin()  # as its first statement would: without it, its commit() does nothing
+    return core.connection.driver_connection
+
+
+async def _under_async_sqlalchemy(tx: object) -> object:
+    from sqlalchemy.ext.asyncio import (  # noqa: PLC0415 - it is there: tx is its
+        AsyncConnection as CoreConnection,
+    )
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session  # noqa: PLC0415
+
+    core = tx
+    if isinstance(tx, AsyncSession | async_scoped_session):
+        core = await tx.connection()
+    if not isinstance(core, CoreConnection):
+        return tx
+    if core.closed:
+        raise TransactionError("tx is closed.")
+    if not core.in_transaction():
+        await core.begin()
+    return (await core.get_raw_connection()).driver_connection
+
+
+def _under_django(tx: Any) -> object:
+    if not hasattr(tx, "ensure_connection"):
+        return tx
+    if tx.get_autocommit() and not tx.in_atomic_block:
+        raise TransactionError(
+            "tx is in autocommit mode and outside a transaction block, so the job would be "
+            "committed at once: use `with transaction.atomic():`, or leave out tx."
+        )
+    tx.ensure_connection()
+    return tx.connection
 
 
 def _comes_from(tx: object, package: str) -> bool:

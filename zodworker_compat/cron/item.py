@@ -75,10 +75,15 @@ class CronOptions:
 
     | policy     | at start                                        | after a late timer (suspend, ...)  |
     | ---------- | ----------------------------------------------- | ---------------------------------- |
-    | `graphile` | every one within `backfill_period`              | every one, however old             |
+    | `graphile` | every one within `backfill_period`              | every one of the last seven days,  |
+    |            |                                                 | or within `backfill_period` if     |
+    |            |                                                 | that is longer                     |
     | `skip`     | none                                            | none                               |
     | `latest`   | the newest (within `backfill_period`, if set)   | the newest, the current included   |
     | `all`      | every one within `backfill_period`              | every one within `backfill_period` |
+
+    A timer is late also if the database was away when it was due: then nothing is lost that the
+    policy does not skip. Nothing is made up for that is older than 366 days.
     """
 
     def __attrs_post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -14,6 +14,12 @@ from zodworker_compat.payload.stringify import stringify
 
 Schedule: TypeAlias = list[tuple[datetime, list[CronItem]]]
 """Minutes in UTC, ascending, each with the items that fire in it, in the order they were given."""
+
+LONGEST_LATENESS: Final = timedelta(days=7)
+"""How far a late timer makes up for an item, unless its `backfill_period` is longer: a clock that
+was set forward by years must not enqueue a million jobs, as it does in graphile-worker."""
+LONGEST_CATCH_UP: Final = timedelta(days=366)
+"""How far anything is made up for, whatever its `backfill_period`: half a million minutes."""
 
 
 @frozen(kw_only=True)
@@ -72,11 +78,13 @@ def due(item: CronItem, since: datetime, until: datetime) -> list[datetime]:
         until: the current minute; it is never "missed", and included.
     """
     options = item.options
-    if options.catch_up == "skip":
-        since = max(since, until)
-    if options.catch_up == "all":
-        since = max(since, until - min(options.backfill_period, until - since))
-    return _times(item, since, until + MINUTE)
+    period = {
+        "graphile": max(options.backfill_period, LONGEST_LATENESS),
+        "skip": timedelta(0),
+        "latest": until - since,
+        "all": options.backfill_period,
+    }[options.catch_up]
+    return _times(item, _bounded(since, until, period), until + MINUTE)
 
 
 def schedule(items: Iterable[CronItem], tick: Tick) -> Schedule:
@@ -103,7 +111,7 @@ def missed(item: CronItem, known: KnownCrontab, start: datetime) -> list[datetim
         period = period or start - since
     if policy == "skip":
         return []
-    return _times(item, start - min(period, start - since), start)
+    return _times(item, _bounded(since, start, period), start)
 
 
 def backfill(items: Iterable[tuple[CronItem, KnownCrontab]], start: datetime) -> Schedule:
@@ -148,6 +156,10 @@ def _times(item: CronItem, since: datetime, until: datetime) -> list[datetime]:
         last = newest(item.match, zone, since, until)
         return [last] if last else []
     return list(occurrences(item.match, zone, since, until))
+
+
+def _bounded(since: datetime, until: datetime, period: timedelta) -> datetime:
+    return until - min(period, LONGEST_CATCH_UP, until - since)
 
 
 def _by_minute(times: Iterable[tuple[CronItem, list[datetime]]]) -> Schedule:

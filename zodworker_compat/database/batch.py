@@ -18,7 +18,9 @@ Row: TypeAlias = Mapping[str, Any]
 
 def document(specs: Iterable[JobSpec]) -> str:
     """Return the specs as the JSON document that `add_jobs.sql` reads."""
-    return json.dumps([as_dict(spec) for spec in specs], default=datetime.isoformat)
+    return json.dumps(
+        [as_dict(spec) for spec in specs], default=datetime.isoformat, ensure_ascii=False
+    )
 
 
 def assign(specs: Sequence[JobSpec], rows: Iterable[Row]) -> list[Row | None]:
@@ -26,11 +28,17 @@ def assign(specs: Sequence[JobSpec], rows: Iterable[Row]) -> list[Row | None]:
     found: dict[object, deque[Row]] = defaultdict(deque)
     for row in rows:
         found[_identity_of_row(row)].append(row)
-    assigned: list[Row | None] = []
-    for spec in specs:
-        candidates = found[_identity_of_spec(spec)]
-        assigned.append(candidates.popleft() if candidates else None)
-    return assigned
+    assigned = [_take(found[_identity_of_spec(spec)]) for spec in specs]
+    # A trigger may have changed what a spec said; an unkeyed job is there all the same.
+    left = deque(row for unclaimed in found.values() for row in unclaimed if row["key"] is None)
+    return [
+        row or (_take(left) if spec.job_key is None else None)
+        for spec, row in zip(specs, assigned, strict=True)
+    ]
+
+
+def _take(rows: deque[Row]) -> Row | None:
+    return rows.popleft() if rows else None
 
 
 def _identity_of_spec(spec: JobSpec) -> object:

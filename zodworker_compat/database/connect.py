@@ -1,12 +1,12 @@
 """Where the database is: an explicit connection string, `DATABASE_URL`, or the `PG*` variables."""
 
 import os
+from asyncio import AbstractEventLoop
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 
@@ -19,6 +19,8 @@ PRISMA_PARAMETERS = frozenset(
         "pgbouncer",
         "statement_cache_size",
         "socket_timeout",
+        "sslaccept",
+        "sslidentity",
     }
 )
 PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE", "PGUSER")
@@ -46,26 +48,56 @@ def resolve_conninfo(
         if any(environ.get(name) for name in PG_VARIABLES):
             return ""
         raise ConfigurationError(NO_DATABASE)
-    source = "the connection string" if connection_string else "DATABASE_URL"
     conninfo = _without_prisma(given)
-    try:
-        conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:
-        # libpq's own message may quote the password.
-        raise ConfigurationError(
-            f"{source} is not a PostgreSQL connection string; "
-            "expected postgresql://user:password@host:5432/name or 'host=... dbname=...'"
-        ) from None
+    if problem := _problem(conninfo):
+        source = "The connection string" if connection_string else "DATABASE_URL"
+        raise ConfigurationError(f"{source} is not a PostgreSQL connection string: {problem}.")
     return conninfo
 
 
 def _without_prisma(url: str) -> str:
-    if not url.startswith(("postgres://", "postgresql://")):
+    address, question_mark, query = url.partition("?")
+    if not question_mark or not _is_url(url):
         return url
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(name, value) for name, value in query if name not in PRISMA_PARAMETERS]
-    return url if len(kept) == len(query) else urlunsplit(parts._replace(query=urlencode(kept)))
+    kept = [each for each in query.split("&") if each.partition("=")[0] not in PRISMA_PARAMETERS]
+    return f"{address}?{'&'.join(kept)}" if kept else address
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("postgres://", "postgresql://"))
+
+
+def _problem(conninfo: str) -> str | None:
+    """Return what is wrong, in words that hold no part of it that may be the password."""
+    authority, _, rest = conninfo.partition("://")[2].partition("/")
+    if _is_url(conninfo) and "@" in rest.partition("?")[0] and "@" not in authority:
+        return "percent-encode / ? # @ and : in the user name and the password (/ is %2F)"
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        if conninfo.startswith(("postgresql+", "postgres+")):
+            return "leave out the driver's name; it begins with postgresql://"
+        known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+        names = [each.partition("=")[0] for each in conninfo.partition("?")[2].split("&")]
+        if _is_url(conninfo) and (
+            unknown := [name for name in names if name and name not in known]
+        ):
+            return f"there is no parameter {unknown[0]!r}"
+        return "expected postgresql://user:password@host:5432/name or 'host=... dbname=...'"
+    return None
+
+
+def is_gone(home: object) -> bool:
+    """Whether what was opened at `home` cannot be used any more: a closed event loop, a process id.
+
+    After a fork the parent's connections are not ours.
+    """
+    return home.is_closed() if isinstance(home, AbstractEventLoop) else home != os.getpid()
+
+
+def with_defaults(conninfo: str, **defaults: str) -> str:
+    """Return the connection string with `defaults` where it says nothing itself."""
+    return make_conninfo("", **{**defaults, **conninfo_to_dict(conninfo)})
 
 
 def unavailable(conninfo: str, error: Exception) -> DatabaseUnavailableError:

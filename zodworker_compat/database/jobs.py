@@ -51,7 +51,10 @@ def add_jobs(connection: Connection[Any], schema: str, specs: Sequence[JobSpec])
     """
     modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key}
     if len(modes) > 1 or "unsafe_dedupe" in modes:
-        return [add_job(connection, schema, spec) for spec in specs]
+        # In the order of the keys: batches that share some do not wait for each other in a circle.
+        order = sorted(range(len(specs)), key=lambda index: specs[index].job_key or "")
+        added = {index: add_job(connection, schema, specs[index]) for index in order}
+        return [added[index] for index in range(len(specs))]
     with cursor_of(connection) as cursor:
         cursor.execute(
             statement("add_jobs", schema),
@@ -70,9 +73,18 @@ def add_jobs(connection: Connection[Any], schema: str, specs: Sequence[JobSpec])
         row["task_identifier"] = names["task", row["task_id"]]
         row["queue_name"] = names.get(("queue", row["job_queue_id"]))
     return [
-        job_of(row) if row else add_job(connection, schema, spec)  # a keyed row was being locked
+        job_of(row) if row else _add_missing(connection, schema, spec)
         for spec, row in zip(specs, assign(specs, rows), strict=True)
     ]
+
+
+def _add_missing(connection: Connection[Any], schema: str, spec: JobSpec) -> Job:
+    if spec.job_key is None:
+        raise EnqueueError(
+            f"PostgreSQL did not store a job of {spec.identifier!r}: a trigger on _private_jobs "
+            "must have dropped it. Roll the transaction back; nothing else explains it."
+        )
+    return add_job(connection, schema, spec)  # its row was being locked, trap T5
 
 
 def remove_job(connection: Connection[Any], schema: str, job_key: str) -> Job | None:

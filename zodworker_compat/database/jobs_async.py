@@ -52,7 +52,10 @@ async def add_jobs(
     """
     modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key}
     if len(modes) > 1 or "unsafe_dedupe" in modes:
-        return [await add_job(connection, schema, spec) for spec in specs]
+        # In the order of the keys: batches that share some do not wait for each other in a circle.
+        order = sorted(range(len(specs)), key=lambda index: specs[index].job_key or "")
+        added = {index: await add_job(connection, schema, specs[index]) for index in order}
+        return [added[index] for index in range(len(specs))]
     async with cursor_of(connection) as cursor:
         await cursor.execute(
             statement("add_jobs", schema),
@@ -71,11 +74,18 @@ async def add_jobs(
         row["task_identifier"] = names["task", row["task_id"]]
         row["queue_name"] = names.get(("queue", row["job_queue_id"]))
     return [
-        job_of(row)
-        if row
-        else await add_job(connection, schema, spec)  # a keyed row was being locked
+        job_of(row) if row else await _add_missing(connection, schema, spec)
         for spec, row in zip(specs, assign(specs, rows), strict=True)
     ]
+
+
+async def _add_missing(connection: AsyncConnection[Any], schema: str, spec: JobSpec) -> Job:
+    if spec.job_key is None:
+        raise EnqueueError(
+            f"PostgreSQL did not store a job of {spec.identifier!r}: a trigger on _private_jobs "
+            "must have dropped it. Roll the transaction back; nothing else explains it."
+        )
+    return await add_job(connection, schema, spec)  # its row was being locked, trap T5
 
 
 async def remove_job(connection: AsyncConnection[Any], schema: str, job_key: str) -> Job | None:

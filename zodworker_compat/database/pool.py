@@ -3,19 +3,19 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import Connection
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
-from zodworker_compat.database.connect import resolve_conninfo, unavailable
-from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.database.connect import is_gone, resolve_conninfo, unavailable, with_defaults
+from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 from zodworker_compat.runner_options import RunnerOptions
 
-CONNECT_TIMEOUT = 10
-"""Seconds until an unreachable server is an error."""
+PATIENCE = 10
+"""Seconds until an unreachable server, or a pool without a free connection, is an error."""
 
 
 class Database:
@@ -29,8 +29,9 @@ class Database:
             )
         self._options = options
         self._given = pool
-        self._own: ConnectionPool[Any] | None = None
-        self._home: object = None
+        # A pool works where it was opened: in its event loop (asyncio.run() makes a new one each
+        # time), or, for the sync twin, in its process (a web server forks its workers).
+        self._own: dict[object, ConnectionPool[Any]] = {}
 
     @contextmanager
     def connection(self) -> Iterator[Connection[Any]]:
@@ -38,50 +39,66 @@ class Database:
 
         Raises:
             ConfigurationError: no database is named.
-            DatabaseUnavailableError: the server cannot be reached.
+            DatabaseUnavailableError: the server cannot be reached, or all connections are in use.
         """
         pool = self._given or self._pool()
-        with pool.connection() as connection:
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(pool.connection())
+            except PoolTimeout:
+                self._probe()
+                raise DatabaseUnavailableError(
+                    f"All {pool.max_size} connections of the pool have been in use for "
+                    f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
+                ) from None
             yield connection
 
     def _pool(self) -> ConnectionPool[Any]:
-        # A pool works where it was opened: in its event loop (asyncio.run() makes a new one each
-        # time), or, for the sync twin, in its process (a web server forks its workers).
         home = os.getpid()
-        if self._own is None or self._home != home:
+        if home not in self._own:
+            for gone in [other for other in self._own if is_gone(other)]:
+                del self._own[gone]
             pool = self._open()
-            if self._own is None or self._home != home:
-                self._own, self._home = pool, home
-            else:
+            if self._own.setdefault(home, pool) is not pool:
                 pool.close()  # another caller was faster
-        return self._own
+        return self._own[home]
 
     def _open(self) -> ConnectionPool[Any]:
-        conninfo = resolve_conninfo(self._options.connection_string)
-        settings: dict[str, Any] = {
-            "autocommit": True,  # one statement is one round trip, not three
-            "application_name": "zodworker",
-            "prepare_threshold": 5 if self._options.prepared_statements else None,
-            "connect_timeout": CONNECT_TIMEOUT,
-        }
-        try:
-            # A pool only says that it timed out; one plain connection says why.
-            (Connection.connect(conninfo, **settings)).close()
-        except psycopg.OperationalError as error:
-            raise unavailable(conninfo, error) from error
+        self._probe()
         pool: ConnectionPool[Any] = ConnectionPool(
-            conninfo,
-            kwargs=settings,
+            self._conninfo(),
+            kwargs={
+                "autocommit": True,  # one statement is one round trip, not three
+                "prepare_threshold": 5 if self._options.prepared_statements else None,
+            },
             min_size=0,
             max_size=self._options.max_pool_size or 4,
+            timeout=PATIENCE,
             open=False,
             check=ConnectionPool.check_connection,
         )
         pool.open()
         return pool
 
+    def _probe(self) -> None:
+        """Connect once: a pool only says that it timed out, a plain connection says why."""
+        conninfo = self._conninfo()
+        try:
+            (Connection.connect(conninfo)).close()
+        except psycopg.OperationalError as error:
+            raise unavailable(conninfo, error) from error
+
+    def _conninfo(self) -> str:
+        given = self._given.conninfo if self._given else None
+        return with_defaults(
+            given if isinstance(given, str) else resolve_conninfo(self._options.connection_string),
+            application_name="zodworker",
+            connect_timeout=str(PATIENCE),
+            client_encoding="UTF8",
+        )
+
     def close(self) -> None:
         """Close our own pool; the application's is left alone."""
-        if self._own is not None:
-            own, self._own = self._own, None
-            own.close()
+        pool = self._own.pop(os.getpid(), None)
+        if pool is not None:
+            pool.close()

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from zodworker_compat.database.connect import resolve_conninfo, unavailable
-from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.database.connect import is_gone, resolve_conninfo, unavailable, with_defaults
+from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 from zodworker_compat.runner_options import RunnerOptions
 
-CONNECT_TIMEOUT = 10
-"""Seconds until an unreachable server is an error."""
+PATIENCE = 10
+"""Seconds until an unreachable server, or a pool without a free connection, is an error."""
 
 
 class AsyncDatabase:
@@ -28,8 +28,9 @@ class AsyncDatabase:
             )
         self._options = options
         self._given = pool
-        self._own: AsyncConnectionPool[Any] | None = None
-        self._home: object = None
+        # A pool works where it was opened: in its event loop (asyncio.run() makes a new one each
+        # time), or, for the sync twin, in its process (a web server forks its workers).
+        self._own: dict[object, AsyncConnectionPool[Any]] = {}
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -37,50 +38,66 @@ class AsyncDatabase:
 
         Raises:
             ConfigurationError: no database is named.
-            DatabaseUnavailableError: the server cannot be reached.
+            DatabaseUnavailableError: the server cannot be reached, or all connections are in use.
         """
         pool = self._given or await self._pool()
-        async with pool.connection() as connection:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(pool.connection())
+            except PoolTimeout:
+                await self._probe()
+                raise DatabaseUnavailableError(
+                    f"All {pool.max_size} connections of the pool have been in use for "
+                    f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
+                ) from None
             yield connection
 
     async def _pool(self) -> AsyncConnectionPool[Any]:
-        # A pool works where it was opened: in its event loop (asyncio.run() makes a new one each
-        # time), or, for the sync twin, in its process (a web server forks its workers).
         home = asyncio.get_running_loop()
-        if self._own is None or self._home != home:
+        if home not in self._own:
+            for gone in [other for other in self._own if is_gone(other)]:
+                del self._own[gone]
             pool = await self._open()
-            if self._own is None or self._home != home:
-                self._own, self._home = pool, home
-            else:
+            if self._own.setdefault(home, pool) is not pool:
                 await pool.close()  # another caller was faster
-        return self._own
+        return self._own[home]
 
     async def _open(self) -> AsyncConnectionPool[Any]:
-        conninfo = resolve_conninfo(self._options.connection_string)
-        settings: dict[str, Any] = {
-            "autocommit": True,  # one statement is one round trip, not three
-            "application_name": "zodworker",
-            "prepare_threshold": 5 if self._options.prepared_statements else None,
-            "connect_timeout": CONNECT_TIMEOUT,
-        }
-        try:
-            # A pool only says that it timed out; one plain connection says why.
-            await (await AsyncConnection.connect(conninfo, **settings)).close()
-        except psycopg.OperationalError as error:
-            raise unavailable(conninfo, error) from error
+        await self._probe()
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            conninfo,
-            kwargs=settings,
+            self._conninfo(),
+            kwargs={
+                "autocommit": True,  # one statement is one round trip, not three
+                "prepare_threshold": 5 if self._options.prepared_statements else None,
+            },
             min_size=0,
             max_size=self._options.max_pool_size or 4,
+            timeout=PATIENCE,
             open=False,
             check=AsyncConnectionPool.check_connection,
         )
         await pool.open()
         return pool
 
+    async def _probe(self) -> None:
+        """Connect once: a pool only says that it timed out, a plain connection says why."""
+        conninfo = self._conninfo()
+        try:
+            await (await AsyncConnection.connect(conninfo)).close()
+        except psycopg.OperationalError as error:
+            raise unavailable(conninfo, error) from error
+
+    def _conninfo(self) -> str:
+        given = self._given.conninfo if self._given else None
+        return with_defaults(
+            given if isinstance(given, str) else resolve_conninfo(self._options.connection_string),
+            application_name="zodworker",
+            connect_timeout=str(PATIENCE),
+            client_encoding="UTF8",
+        )
+
     async def close(self) -> None:
         """Close our own pool; the application's is left alone."""
-        if self._own is not None:
-            own, self._own = self._own, None
-            await own.close()
+        pool = self._own.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.close()

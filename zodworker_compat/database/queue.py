@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, sql
-from psycopg.rows import args_row, scalar_row
+from psycopg.rows import args_row, class_row, scalar_row
 
 from zodworker_compat.database.statements import statement
 
@@ -45,13 +45,23 @@ def _row(*values: Any) -> tuple[Claimed | None, bool]:
 
 
 async def claim(
-    connection: AsyncConnection[Any], schema: str, pool_id: str, task_ids: list[int], limit: int
+    connection: AsyncConnection[Any],
+    schema: str,
+    pool_id: str,
+    task_ids: list[int],
+    limit: int,
+    forbidden: list[str] | None = None,
 ) -> Batch:
-    """Claim up to `limit` available jobs of the tasks `task_ids`, at most one per named queue."""
+    """Claim up to `limit` available jobs of the tasks `task_ids`, at most one per named queue.
+
+    Unless `forbidden` is None, jobs that have one of its flags are skipped, and of jobs with the same
+    flags one is claimed.
+    """
     async with connection.cursor(binary=True, row_factory=args_row(_row)) as cursor:
         await cursor.execute(
-            statement("claim", schema),
+            statement("claim", schema, without="limited" if forbidden is None else None),
             {
+                "forbidden": forbidden,
                 "task_ids": task_ids,
                 "pool_id": pool_id,
                 "limit": limit,
@@ -62,11 +72,30 @@ async def claim(
     return Batch([job for job, _ in rows if job is not None], more=rows[0][1])
 
 
+class Unsettled(NamedTuple):
+    """A job that a settling statement did not touch."""
+
+    id: int
+    is_busy: bool
+    """An open transaction holds the row, try again; else the pool did not hold the job any more."""
+
+
 async def complete(
-    connection: AsyncConnection[Any], schema: str, pool_id: str, ids: Sequence[int]
-) -> list[int]:
-    """Delete finished jobs; return the ids that this pool did not hold any more."""
-    return await _ids(connection, "complete", schema, {"pool_id": pool_id, "ids": ids})
+    connection: AsyncConnection[Any],
+    schema: str,
+    pool_id: str,
+    ids: Sequence[int],
+    *,
+    careful: bool = False,
+) -> list[Unsettled]:
+    """Delete finished jobs; return those that were not settled.
+
+    `careful` steps over rows that are locked, at a price; else the statement waits for them.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: not careful, and waited longer than `lock_timeout`.
+    """
+    return await _settle(connection, "complete", schema, {"pool_id": pool_id, "ids": ids}, careful)
 
 
 async def fail(
@@ -75,11 +104,31 @@ async def fail(
     pool_id: str,
     ids: Sequence[int],
     messages: Sequence[str | None],
-) -> list[int]:
-    """Write failures and postpone the jobs; return the ids that this pool did not hold any more."""
-    return await _ids(
-        connection, "fail", schema, {"pool_id": pool_id, "ids": ids, "messages": messages}
-    )
+    delays: Sequence[float | None],
+    permanent: Sequence[bool],
+    *,
+    careful: bool = False,
+) -> list[Unsettled]:
+    """Write failures and postpone the jobs; return those that were not settled.
+
+    Args:
+        connection: in autocommit.
+        schema: of the queue.
+        pool_id: who must hold the jobs.
+        ids: the jobs; the other sequences go with it.
+        messages: each job's `last_error`.
+        delays: seconds until it is tried again; None for graphile-worker's backoff.
+        permanent: whether all its attempts are used up by this.
+        careful: see `complete`.
+    """
+    parameters = {
+        "pool_id": pool_id,
+        "ids": ids,
+        "messages": messages,
+        "delays": delays,
+        "permanent": permanent,
+    }
+    return await _settle(connection, "fail", schema, parameters, careful)
 
 
 async def return_jobs(
@@ -88,11 +137,29 @@ async def return_jobs(
     pool_id: str,
     ids: Sequence[int],
     messages: Sequence[str | None],
-) -> list[int]:
-    """Give jobs back uncounted; return the ids that this pool did not hold any more."""
-    return await _ids(
-        connection, "return_jobs", schema, {"pool_id": pool_id, "ids": ids, "messages": messages}
-    )
+    *,
+    careful: bool = False,
+) -> list[Unsettled]:
+    """Give jobs back uncounted; return those that were not settled; `careful` as in `complete`."""
+    parameters = {"pool_id": pool_id, "ids": ids, "messages": messages}
+    return await _settle(connection, "return_jobs", schema, parameters, careful)
+
+
+async def reschedule(
+    connection: AsyncConnection[Any], schema: str, pool_id: str, job_id: int, payload: str
+) -> int | None:
+    """Put a claimed job back as a new one; return its id, None if this pool did not hold it.
+
+    Args:
+        connection: where the statement runs.
+        schema: the queue's schema.
+        pool_id: who holds the job.
+        job_id: the job.
+        payload: of the new job, as JSON text.
+    """
+    parameters = {"pool_id": pool_id, "job_id": job_id, "payload": payload}
+    added = await _ids(connection, "reschedule", schema, parameters)
+    return added[0] if added else None
 
 
 async def sweep(connection: AsyncConnection[Any], schema: str) -> tuple[int, int]:
@@ -133,6 +200,19 @@ async def notifications(
 async def check(connection: AsyncConnection[Any]) -> None:
     """Ask the server for a sign of life."""
     await connection.execute("select 1")
+
+
+async def _settle(
+    connection: AsyncConnection[Any],
+    name: str,
+    schema: str,
+    parameters: dict[str, Any],
+    careful: bool,
+) -> list[Unsettled]:
+    text = statement(name, schema, without=None if careful else "careful")
+    async with connection.cursor(binary=True, row_factory=class_row(Unsettled)) as cursor:
+        await cursor.execute(text, parameters)
+        return await cursor.fetchall()
 
 
 async def _ids(

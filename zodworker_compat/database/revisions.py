@@ -5,6 +5,7 @@ from attrs import frozen
 from zodworker_compat import resources
 from zodworker_compat.database.statements import quoted
 from zodworker_compat.errors import MigrationError
+from zodworker_compat.runner_options import LONGEST_NAME
 
 BREAKING = frozenset({1, 3, 11, 13, 14, 16, 19})
 """The revisions that an older Node worker cannot run with, as graphile-worker 0.17.3."""
@@ -25,7 +26,6 @@ RELATIONS = (
 )
 
 OLDEST_SERVER = 120000
-LONGEST_NAME = 63  # bytes; PostgreSQL cuts off what is longer
 PATIENCE = 10.0  # seconds without a new revision after which nobody is installing any more
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from psycopg import Connection, Cursor
+from psycopg.pq import Format
 from psycopg.rows import dict_row
 
 from zodworker_compat.database.timestamps import BoundedLoader
@@ -13,8 +14,13 @@ from zodworker_compat.job import Job
 
 
 def cursor_of(connection: Connection[Any]) -> Cursor[dict[str, Any]]:
-    """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
-    cursor = connection.cursor(row_factory=dict_row)
+    """Return a cursor that reads rows as we expect them, whatever the caller's connection is set to.
+
+    Binary, because text depends on its DateStyle; not of its own cursor class, and without the
+    loaders that Django registers.
+    """
+    cursor = Cursor(connection, row_factory=dict_row)
+    cursor.format = Format.BINARY
     cursor.adapters.register_loader("timestamptz", BoundedLoader)
     return cursor
 

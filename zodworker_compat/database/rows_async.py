@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.pq import Format
 from psycopg.rows import dict_row
 
 from zodworker_compat.database.timestamps import BoundedLoader
@@ -12,8 +13,13 @@ from zodworker_compat.job import Job
 
 
 def cursor_of(connection: AsyncConnection[Any]) -> AsyncCursor[dict[str, Any]]:
-    """Return a cursor that reads rows as we expect them, whatever the caller's connection loads."""
-    cursor = connection.cursor(row_factory=dict_row)
+    """Return a cursor that reads rows as we expect them, whatever the caller's connection is set to.
+
+    Binary, because text depends on its DateStyle; not of its own cursor class, and without the
+    loaders that Django registers.
+    """
+    cursor = AsyncCursor(connection, row_factory=dict_row)
+    cursor.format = Format.BINARY
     cursor.adapters.register_loader("timestamptz", BoundedLoader)
     return cursor
 

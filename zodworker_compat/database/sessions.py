@@ -16,12 +16,14 @@ _DEFAULTS: dict[str, str] = {
     "keepalives_interval": "5",
     "keepalives_count": "4",
     "tcp_user_timeout": "40000",
+    "client_encoding": "UTF8",
 }
 
-_SETTINGS: LiteralString = "set timezone to 'UTC'; set client_encoding to 'UTF8'"
+_SETTINGS: LiteralString = "set timezone to 'UTC'"
 # A database crash can then repeat a job, never lose one. Bad plans made while the table was
 # empty stay cached, so the claim is kept from reading the whole table.
 _FAST_SETTINGS: LiteralString = "; set synchronous_commit to off; set enable_seqscan to off"
+_IMPATIENT_SETTINGS: LiteralString = "; set lock_timeout to '200ms'"
 
 
 @define
@@ -37,6 +39,8 @@ class Session:
     prepared: bool = True
     fast: bool = False
     """`synchronous_commit = off`: for claim and settle only."""
+    impatient: bool = False
+    """Waits 200 ms at most for a row that an open transaction holds: for settle only."""
     _connection: AsyncConnection[Any] | None = field(default=None, init=False, repr=False)
 
     async def connection(self) -> AsyncConnection[Any]:
@@ -62,7 +66,15 @@ class Session:
             prepare_threshold=1 if self.prepared else None,
         )
         if self.prepared:
-            await connection.execute(_SETTINGS + _FAST_SETTINGS if self.fast else _SETTINGS)
+            try:
+                await connection.execute(
+                    _SETTINGS
+                    + (_FAST_SETTINGS if self.fast else "")
+                    + (_IMPATIENT_SETTINGS if self.impatient else "")
+                )
+            except BaseException:  # a cancellation among them
+                await connection.close()
+                raise
         return connection
 
     async def close(self) -> None:

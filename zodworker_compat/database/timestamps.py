@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 from psycopg import DataError
 from psycopg.abc import Buffer
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.datetime import TimestamptzBinaryLoader
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(tzinfo=UTC)
 
 
-class BoundedLoader(TimestamptzLoader):
+class BoundedLoader(TimestamptzBinaryLoader):
     """Loads a time that Python does not have as the nearest it has.
 
     A job parked at `infinity` must not make an error of a change that is done already.
@@ -21,6 +21,5 @@ class BoundedLoader(TimestamptzLoader):
         try:
             return super().load(data)
         except DataError:
-            text = bytes(data)
-            past = text.startswith(b"-") or text.endswith(b"BC")
-            return EARLIEST if past else LATEST
+            is_negative = bytes(data)[0] & 0x80  # microseconds from 2000-01-01, big-endian
+            return EARLIEST if is_negative else LATEST

@@ -13,7 +13,7 @@ from zodworker_compat.demo.outcome import WORKER_OF, Counts
 from zodworker_compat.handlers import payload_type_of
 from zodworker_compat.job import Job
 from zodworker_compat.runner.task import positional_count
-from zodworker_compat.worker import Handler, TaskKeywords, ZodWorker
+from zodworker_compat.worker import Handler, ZodWorker
 
 
 @frozen
@@ -112,7 +112,7 @@ class MeasuredWorker(ZodWorker):
         *,
         schema: Mapping[str, Any] | bool | None = None,
         payload_type: Any = None,
-        **options: Unpack[TaskKeywords],
+        **options: Any,
     ) -> Callable[[Handler], Handler]:
         """Register a handler whose calls are timed."""
 

@@ -75,9 +75,17 @@ def _translate(error: _Error) -> Iterable[Problem]:
         for name in error.validator_value:
             if name not in error.instance:
                 place = json_pointer([*error.absolute_path, name])
-                yield Problem(place, "is required, but missing")
+                yield Problem(place, f"is required, but missing{_misspelt(error, name)}")
     else:
         yield Problem(json_pointer(error.absolute_path), _message(error))
+
+
+def _misspelt(error: _Error, name: str) -> str:
+    """Name the key that may have been meant: unknown keys are accepted, so nothing else does."""
+    known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
+    unknown = [str(key) for key in error.instance if key not in known]
+    near = get_close_matches(name, unknown, n=1, cutoff=0.6)
+    return f"; {near[0]!r} is given, which the schema does not know" if near else ""
 
 
 def _message(error: _Error) -> str:

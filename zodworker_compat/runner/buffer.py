@@ -12,9 +12,12 @@ from zodworker_compat.runner.policy import buffer_size
 class Buffer:
     """A queue between the claimer and the slots, which asks for more before it is empty."""
 
-    def __init__(self, concurrency: int, on_low: Callable[[], None]) -> None:
+    def __init__(
+        self, concurrency: int, on_low: Callable[[], None], *, claim_ahead: bool = True
+    ) -> None:
         self._concurrency = concurrency
         self._on_low = on_low
+        self._claim_ahead = claim_ahead
         self._jobs: deque[Claimed] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved_at = 0.0
@@ -69,7 +72,8 @@ class Buffer:
         """Note that a slot is free again, and how long its job took."""
         self.busy -= 1
         self._mean = seconds if self._mean is None else self._mean + (seconds - self._mean) / 16
-        self._ahead = buffer_size(self._mean, self._concurrency)
+        if self._claim_ahead:
+            self._ahead = buffer_size(self._mean, self._concurrency)
         if not self._jobs:
             self._on_low()
 

@@ -1,9 +1,69 @@
-"""What an exception leaves in `last_error`. Pure."""
+"""What a failed run leaves in the row: its text, and when it is tried again. Pure."""
 
 from typing import Final
 
+from attrs import frozen
+
+from zodworker_compat.errors import PermanentFailure, RetryAfter, retry_seconds
+from zodworker_compat.job import Job
+from zodworker_compat.runner.retry import Retry
+
 LONGEST_ERROR: Final = 10_000
 """Characters of `last_error`; the log has the rest."""
+
+
+@frozen(kw_only=True)
+class Failure:
+    """A failed run, and what is to become of its job."""
+
+    job: Job
+    error: BaseException
+    message: str
+    """The `last_error`."""
+    delay: float | None
+    """Seconds to the next attempt; None for graphile-worker's backoff."""
+    is_permanent: bool
+    """The attempts that are left do not count."""
+    is_deleted: bool
+    """The job is deleted instead of kept."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the job is not tried again."""
+        return self.is_permanent or self.job.is_last_attempt
+
+
+def failure_of(
+    job: Job, error: BaseException, *, retry: Retry | None, delete_last: bool
+) -> Failure:
+    """Return what is to become of a job whose run raised `error`.
+
+    Args:
+        job: as it was claimed.
+        error: what the run raised.
+        retry: the policy of its task.
+        delete_last: the job is deleted if it is not tried again.
+
+    Raises:
+        Exception: whatever the policy raises.
+        ValueError: the policy returned no delay; TypeError: no number.
+    """
+    is_permanent = isinstance(error, PermanentFailure)
+    delay: float | None = None
+    if is_permanent:
+        delay = 0
+    elif isinstance(error, RetryAfter):
+        delay = error.delay.total_seconds()
+    elif retry is not None and (given := retry(job, error)) is not None:
+        delay = retry_seconds(given)
+    return Failure(
+        job=job,
+        error=error,
+        message=error_text(error),
+        delay=delay,
+        is_permanent=is_permanent,
+        is_deleted=delete_last and (is_permanent or job.is_last_attempt),
+    )
 
 
 def error_text(error: BaseException) -> str:

@@ -7,12 +7,14 @@ from typing import Final
 import psycopg
 
 from zodworker_compat.database import queue
-from zodworker_compat.errors import DatabaseUnavailableError
+from zodworker_compat.errors import DatabaseUnavailableError, RateLimiterError
 from zodworker_compat.runner.alarm import Alarm
 from zodworker_compat.runner.buffer import Buffer
+from zodworker_compat.runner.limits import Limits
 from zodworker_compat.runner.outage import Outage
 from zodworker_compat.runner.pool import Pool, logger
 from zodworker_compat.runner.settle import LARGEST_BACKLOG, Settler
+from zodworker_compat.runner.throttle import Throttle
 
 CONTENDED_DELAY: Final = 0.01
 """Seconds until a claim is repeated whose queues another session held; doubled each time in a row,
@@ -22,11 +24,21 @@ up to the poll interval: a fetch holds them for a millisecond, a forgotten trans
 class Claimer:
     """Fills the buffer: when a slot is free, on a notification, and at each poll interval."""
 
-    def __init__(self, pool: Pool, buffer: Buffer, settler: Settler, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        buffer: Buffer,
+        settler: Settler,
+        alarm: Alarm,
+        limits: Limits,
+        throttle: Throttle | None = None,
+    ) -> None:
         self._pool = pool
         self._buffer = buffer
         self._settler = settler
         self._alarm = alarm
+        self._limits = limits
+        self._throttle = throttle
         self._session = pool.session(fast=True)
         self._outage = Outage(logger, "claim jobs")
         self._poll = pool.options.poll_interval.total_seconds()
@@ -72,6 +84,7 @@ class Claimer:
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached.
+            RateLimiterError: the limiter failed.
             psycopg.Error: the claim failed.
         """
         try:
@@ -90,7 +103,7 @@ class Claimer:
         """Claim if there is room; return the seconds to wait, unless woken."""
         try:
             found, more = await self._claim()
-        except (psycopg.Error, DatabaseUnavailableError) as error:
+        except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
             await self._session.close()
             self._alarm.pulse()  # what was notified is still there to be claimed
             await asyncio.sleep(self._outage.failed(error))
@@ -106,27 +119,44 @@ class Claimer:
 
     async def _claim(self) -> tuple[int, bool]:
         """Return how many jobs were claimed, and whether to ask again soon."""
-        limit = self._buffer.wanted()
-        if not limit or not self._task_ids or self._settler.backlog > LARGEST_BACKLOG:
+        if not self._buffer.wanted() or self._settler.backlog > LARGEST_BACKLOG:
             return 0, False
         notified, self._notified = self._notified, False
         age = monotonic() - self._resolved_at
         if age > self._pool.intervals.resolve:
             await self._resolve()
-        batch = await self._claim_batch(limit)
+        claimed = await self._claim_batch()
         # A notification without a job: perhaps of a task whose id Node's clean-up has replaced.
-        if notified and not batch.jobs and age > self._poll and await self._resolve():
-            batch = await self._claim_batch(limit)
-        self._buffer.put(batch.jobs)
-        if not batch.more:
+        if notified and not claimed[0] and age > self._poll and await self._resolve():
+            claimed = await self._claim_batch()
+        if not claimed[1]:
             self._in_vain = 0
-        return len(batch.jobs), batch.more
+        return claimed
 
-    async def _claim_batch(self, limit: int) -> queue.Batch:
-        connection = await self._session.connection()
-        return await queue.claim(
-            connection, self._pool.options.schema, self._pool.id, self._task_ids, limit
-        )
+    async def _claim_batch(self) -> tuple[int, bool]:
+        """Claim once, as many jobs as may be held; return as `_claim`."""
+        wanted = self._buffer.wanted()
+        task_ids, limit = self._limits.plan(self._task_ids, wanted)
+        if not task_ids:
+            return 0, False
+        self._pool.emit("worker:getJob:start")
+        try:
+            forbidden = await self._throttle.forbidden_flags() if self._throttle else None
+            connection = await self._session.connection()
+            batch = await queue.claim(
+                connection, self._pool.options.schema, self._pool.id, task_ids, limit, forbidden
+            )
+        except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
+            self._pool.emit("worker:getJob:error", error=error)
+            raise
+        if not batch.jobs:
+            self._pool.emit("worker:getJob:empty")
+        self._pool.emit_jobs("localQueue:getJobs:complete", batch.jobs)
+        fitting, excess = self._limits.admit(batch.jobs, limit)
+        self._settler.give_back(excess)
+        self._buffer.put(fitting)
+        # A full batch that left room was made small on purpose: there may be more.
+        return len(fitting), batch.more or (len(batch.jobs) == limit and len(fitting) < wanted)
 
     async def _resolve(self) -> bool:
         """Look the task ids up; return whether they have changed."""
@@ -140,4 +170,6 @@ class Claimer:
     def _release_held(self) -> None:
         """Give jobs back that wait too long behind slow ones: another worker may be free."""
         if self._buffer.stalled() > self._pool.intervals.hold:
-            self._settler.give_back(self._buffer.drain())
+            held = self._buffer.drain()
+            self._limits.release(*held)
+            self._settler.give_back(held)

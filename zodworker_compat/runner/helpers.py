@@ -5,17 +5,23 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 from attrs import field, frozen
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, sql
+from psycopg.abc import Params
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from zodworker_compat.job import Job
 from zodworker_compat.runner.pool import Pool, logger
 
 Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
+Abort: TypeAlias = asyncio.Event | threading.Event
+"""What `abort_signal` is for async and for sync handlers."""
+Statement: TypeAlias = LiteralString | sql.SQL | sql.Composed
+MakeHelpers: TypeAlias = Callable[[Job, Abort], "JobHelpers | SyncJobHelpers"]
 
 
 @frozen(kw_only=True)
@@ -26,7 +32,8 @@ class JobHelpers:
     logger: Logger
     """Adds `job_id`, `task_identifier` and `attempt` to each record."""
     abort_signal: asyncio.Event
-    """Set when the shutdown deadline has come; the handler is cancelled at the same time."""
+    """Set when the task's timeout or the shutdown deadline has come; the handler is cancelled at
+    the same time."""
     _enqueuer: Any = field(repr=False)
     _connections: "Connections" = field(repr=False)
 
@@ -52,6 +59,15 @@ class JobHelpers:
         async with (await self._connections.pool()).connection() as connection:
             yield connection
 
+    async def query(
+        self, statement: Statement, parameters: Params | None = None
+    ) -> list[dict[str, Any]]:
+        """Run one SQL statement in a transaction of its own; return its rows, if it has any."""
+        async with self.with_connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description is not None else []
+
 
 @frozen(kw_only=True)
 class SyncJobHelpers:
@@ -60,7 +76,8 @@ class SyncJobHelpers:
     job: Job
     logger: Logger
     abort_signal: threading.Event
-    """Set when the shutdown deadline has come: a thread cannot be cancelled, so look at it."""
+    """Set when the task's timeout or the shutdown deadline has come: a thread cannot be cancelled,
+    so look at it, and return: the job has failed or was given back, nothing changes that."""
     _enqueuer: Any = field(repr=False)
     _connections: "Connections" = field(repr=False)
     _loop: asyncio.AbstractEventLoop = field(repr=False)
@@ -71,6 +88,10 @@ class SyncJobHelpers:
     def enqueue(self, *args: Any, **kwargs: Any) -> Any:
         """Enqueue a job, as `ZodWorker.enqueue`."""
         return self._blocking(self._enqueuer.enqueue(*args, **kwargs))
+
+    def enqueue_tx(self, *args: Any, **kwargs: Any) -> Any:
+        """Enqueue a job in a sync transaction of yours, as `ZodWorker.sync.enqueue_tx`."""
+        return self._enqueuer.sync.enqueue_tx(*args, **kwargs)
 
     def enqueue_many(self, *args: Any, **kwargs: Any) -> Any:
         """Enqueue jobs, all or none, as `ZodWorker.enqueue_many`."""
@@ -85,6 +106,13 @@ class SyncJobHelpers:
         """Open a connection; committed at the end, rolled back on an error, and closed."""
         with psycopg.connect(self._connections.conninfo) as connection:
             yield connection
+
+    def query(self, statement: Statement, parameters: Params | None = None) -> list[dict[str, Any]]:
+        """Run one SQL statement in a transaction of its own; return its rows, if it has any."""
+        with self.with_connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
 
 
 class Connections:
@@ -114,31 +142,29 @@ class Connections:
             await self._own.close()
 
 
-def helpers_factory(
-    pool: Pool, enqueuer: Any, connections: Connections
-) -> Callable[[Job, bool], JobHelpers | SyncJobHelpers]:
-    """Return the function (job, is_async) -> helpers."""
+def helpers_factory(enqueuer: Any, connections: Connections) -> MakeHelpers:
+    """Return the function (job, abort signal of an async or a sync handler) -> helpers."""
     loop = asyncio.get_running_loop()
 
-    def make(job: Job, is_async: bool) -> JobHelpers | SyncJobHelpers:
+    def make(job: Job, abort: Abort) -> JobHelpers | SyncJobHelpers:
         extra = {
             "job_id": job.id,
             "task_identifier": job.task_identifier,
             "attempt": job.attempts,
         }
         adapter = logging.LoggerAdapter(logger, extra)
-        if is_async:
+        if isinstance(abort, asyncio.Event):
             return JobHelpers(
                 job=job,
                 logger=adapter,
-                abort_signal=pool.abort,
+                abort_signal=abort,
                 enqueuer=enqueuer,
                 connections=connections,
             )
         return SyncJobHelpers(
             job=job,
             logger=adapter,
-            abort_signal=pool.abort_threads,
+            abort_signal=abort,
             enqueuer=enqueuer,
             connections=connections,
             loop=loop,

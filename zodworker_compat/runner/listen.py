@@ -28,6 +28,7 @@ class Listener:
     ) -> None:
         self._on_jobs = on_jobs
         self._on_breaking_migration = on_breaking_migration
+        self._pool = pool
         self._session = pool.session()
         self._interval = pool.options.poll_interval.total_seconds()
         self._outage = Outage(logger, "listen for new jobs (polling goes on)")
@@ -41,6 +42,7 @@ class Listener:
                 try:
                     await self._listen()
                 except (psycopg.Error, DatabaseUnavailableError, TimeoutError) as error:
+                    self._pool.emit("pool:listen:error", error=error)
                     delay = self._outage.failed(error)
                     self.tried.set()
                     await self._session.close()
@@ -49,9 +51,11 @@ class Listener:
             await self._session.close()
 
     async def _listen(self) -> None:
+        self._pool.emit("pool:listen:connecting", attempts=self._outage.failures)
         connection = await self._session.connection()
         await queue.listen(connection, JOBS, MIGRATIONS)
         self._outage.worked()
+        self._pool.emit("pool:listen:success")
         self.tried.set()
         self._on_jobs()  # whatever came while nobody listened
         while True:
@@ -61,6 +65,7 @@ class Listener:
                 await queue.check(connection)
 
     def _received(self, channel: str, payload: str) -> None:
+        self._pool.emit("pool:listen:notification", channel=channel, payload=payload)
         if channel == JOBS:
             if job_count(payload) > 0:
                 self._on_jobs()

@@ -1,16 +1,19 @@
 """What the parts of one runner share."""
 
 import asyncio
+import json
 import logging
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from attrs import Factory, field, frozen
 
 from zodworker_compat.database.queue import Claimed
 from zodworker_compat.database.sessions import Session
+from zodworker_compat.events import EVENTS, Events
 from zodworker_compat.job import Job
 from zodworker_compat.runner.task import RunnableTask
 from zodworker_compat.runner_options import RunnerOptions
@@ -48,6 +51,9 @@ class Pool:
     shutdown_timeout: timedelta
     delete_failed_jobs: bool
     intervals: Intervals
+    events: Events = Factory(Events)
+    on_error: Callable[[Job, BaseException], Any] | None = None
+    """Called after a failure is written; sync or async."""
     id: str = Factory(new_pool_id)
     identifiers: dict[int, str] = Factory(dict)
     """Task id -> identifier, as last resolved."""
@@ -56,13 +62,14 @@ class Pool:
     abort_threads: threading.Event = Factory(threading.Event)
     """The same for sync handlers."""
 
-    def session(self, *, fast: bool = False) -> Session:
+    def session(self, *, fast: bool = False, impatient: bool = False) -> Session:
         """Return a connection of the worker's own, not yet open."""
         return Session(
             self.conninfo,
             application_name=f"zodworker:{self.name}",
             prepared=self.options.prepared_statements,
             fast=fast,
+            impatient=impatient,
         )
 
     def job(self, claimed: Claimed, payload: object) -> Job:
@@ -88,3 +95,36 @@ class Pool:
             task_id=claimed.task_id,
             is_available=False,
         )
+
+    def job_of(self, claimed: Claimed) -> Job:
+        """Return a claimed job for events and policies; `payload` is None if it is unreadable."""
+        try:
+            payload = json.loads(claimed.payload)
+        except (ValueError, RecursionError):
+            payload = None
+        return self.job(claimed, payload)
+
+    def log_fields(self, claimed: Claimed) -> dict[str, object]:
+        """Return what log records say about a job."""
+        return {
+            "job_id": claimed.id,
+            "task_identifier": self.identifiers[claimed.task_id],
+            "attempt": claimed.attempts,
+            "queue_name": claimed.queue_name,
+            "worker": self.name,
+        }
+
+    def emit(self, name: str, **fields: Any) -> None:
+        """Tell the listeners of event `name`, if there are any."""
+        if name in self.events.heard:
+            self.events.emit(name, EVENTS[name](pool_id=self.id, **fields))
+
+    def emit_job(self, name: str, claimed: Claimed, **fields: Any) -> None:
+        """Tell the listeners of an event about a job, which is made for them only."""
+        if name in self.events.heard:
+            self.emit(name, job=self.job_of(claimed), **fields)
+
+    def emit_jobs(self, name: str, claimed: Sequence[Claimed]) -> None:
+        """The same for an event about several jobs; none for no job."""
+        if claimed and name in self.events.heard:
+            self.emit(name, jobs=[self.job_of(job) for job in claimed])

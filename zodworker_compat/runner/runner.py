@@ -1,21 +1,28 @@
 """The runner: starts the parts, stops them in the right order."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+from zodworker_compat.cron import CronItem
 from zodworker_compat.errors import ConfigurationError, MigrationError
+from zodworker_compat.events import Events
+from zodworker_compat.job import Job
+from zodworker_compat.limiter import RateLimiter
 from zodworker_compat.runner.alarm import Alarm
 from zodworker_compat.runner.buffer import Buffer
+from zodworker_compat.runner.cron import Clock, Cron
 from zodworker_compat.runner.execute import Executor
 from zodworker_compat.runner.fetch import Claimer
 from zodworker_compat.runner.helpers import Connections, helpers_factory
+from zodworker_compat.runner.limits import Limits
 from zodworker_compat.runner.listen import NEWEST_REVISION, Listener
 from zodworker_compat.runner.pool import Intervals, Pool, logger
 from zodworker_compat.runner.settle import Settler
 from zodworker_compat.runner.sweep import Sweeper
 from zodworker_compat.runner.task import RunnableTask
+from zodworker_compat.runner.throttle import Throttle
 from zodworker_compat.runner_options import RunnerOptions
 
 FLUSH_TIMEOUT: Final = 10.0
@@ -39,6 +46,11 @@ class Runner:
         enqueuer: Any,
         shutdown_timeout: timedelta = timedelta(seconds=60),
         delete_failed_jobs: bool = False,
+        rate_limiter: RateLimiter | None = None,
+        cron_items: Sequence[CronItem] = (),
+        clock: Clock | None = None,
+        events: Events | None = None,
+        on_error: Callable[[Job, BaseException], Any] | None = None,
         intervals: Intervals | None = None,
     ) -> None:
         """Set the runner up; nothing is connected yet.
@@ -49,9 +61,14 @@ class Runner:
             options: schema, concurrency, poll interval.
             tasks: identifier -> task; jobs of other tasks are left alone (P-49).
             enqueuer: what `helpers.enqueue` and its kin delegate to.
-            shutdown_timeout: how long `stop` waits for running jobs.
+            shutdown_timeout: how long `stop` waits for running jobs; 0 is for ever (P-58).
             delete_failed_jobs: delete a job whose handler fails on the last attempt, as
                 trigger.dev did from 2024-05 (P-42); payload failures are kept all the same.
+            rate_limiter: says which jobs must not run now (P-50…P-53).
+            cron_items: enqueued when they are due, but not by `run_once`; no identifier twice.
+            clock: by which they are due; None is the real one.
+            events: who listens to what the runner does.
+            on_error: called with (job, exception) when a failed run is written; sync or async.
             intervals: of background work; for tests.
         """
         if not tasks:
@@ -64,17 +81,32 @@ class Runner:
             shutdown_timeout=shutdown_timeout,
             delete_failed_jobs=delete_failed_jobs,
             intervals=intervals or Intervals(),
+            events=events or Events(),
+            on_error=on_error,
         )
         self._enqueuer = enqueuer
         self._alarm = Alarm()
-        self._buffer = Buffer(options.concurrency, self._alarm.pulse)
+        # Jobs claimed ahead would start long after the limiter let them pass.
+        self._buffer = Buffer(
+            options.concurrency, self._alarm.pulse, claim_ahead=rate_limiter is None
+        )
         self._settler = Settler(pool, self._settled)
-        self._claimer = Claimer(pool, self._buffer, self._settler, self._alarm)
-        self._listener = Listener(pool, self._claimer.notified, self._refuse_migration)
         self._connections = Connections(pool)
+        self._throttle = (
+            None if rate_limiter is None else Throttle(pool, rate_limiter, self._connections)
+        )
+        self._limits = Limits(pool)
+        self._claimer = Claimer(
+            pool, self._buffer, self._settler, self._alarm, self._limits, self._throttle
+        )
+        self._listener = Listener(pool, self._claimer.notified, self._refuse_migration)
+        self._cron = Cron(pool, cron_items, clock) if cron_items else None
         self._executor: Executor | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stop: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self.is_clean = True
+        """Whether no running job had to be given back."""
         self._stopped = asyncio.Event()
         self._fatal: BaseException | None = None
 
@@ -91,8 +123,12 @@ class Runner:
         """
         await self._open()
         self._start_loop("claim", self._claimer.run())
+        if self._stop is not None:  # told to stop while it connected: the claimer ends at once
+            return
         self._start_loop("listen", self._listener.run())
         self._start_loop("sweep", Sweeper(self._pool).run())
+        if self._cron is not None:
+            self._start_loop("cron", self._cron.run())
         await self._listener.tried.wait()
 
     async def run_once(self) -> None:
@@ -125,9 +161,20 @@ class Runner:
         Jobs that run longer than the shutdown timeout are cancelled and given back. A second call
         waits for the first.
         """
+        self._pool.events.leave()
         await asyncio.shield(self._begin_stop())
 
+    def begin_stop(self) -> None:
+        """Do what `stop` does, and do not wait for it."""
+        self._begin_stop()
+
+    def hasten(self) -> None:
+        """Stop, and give running jobs back now; `wait` returns when that is written."""
+        self._hurry.set()
+        self._begin_stop()
+
     async def _open(self) -> None:
+        self._pool.emit("pool:create")
         try:
             await self._claimer.connect()
             await self._settler.connect()
@@ -135,8 +182,10 @@ class Runner:
             await self._claimer.close()
             await self._settler.disconnect()
             raise
-        make_helpers = helpers_factory(self._pool, self._enqueuer, self._connections)
-        self._executor = Executor(self._pool, self._buffer, self._settler, make_helpers)
+        make_helpers = helpers_factory(self._enqueuer, self._connections)
+        self._executor = Executor(
+            self._pool, self._buffer, self._settler, self._limits, make_helpers, self._throttle
+        )
         self._executor.start()
         self._start_loop("settle", self._settler.run())
 
@@ -148,14 +197,16 @@ class Runner:
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             logger.critical("%s crashed; the worker stops", task.get_name(), exc_info=error)
-            self._end(error)
+            self._end(error, task.get_name().rpartition(":")[2])
 
-    def _end(self, error: BaseException) -> None:
+    def _end(self, error: BaseException, action: str) -> None:
+        self._pool.emit("pool:fatalError", error=error, action=action)
         self._fatal = self._fatal or error
         self._begin_stop()
 
     def _begin_stop(self) -> asyncio.Task[None]:
         if self._stop is None:
+            self._pool.emit("stop")
             self._stop = asyncio.create_task(self._shut_down())
         return self._stop
 
@@ -170,22 +221,33 @@ class Runner:
                 f"breaking migration {revision}, but the currently running worker only supports "
                 f"up to revision {NEWEST_REVISION}. It would be unsafe to continue; please ensure "
                 "all versions of Graphile Worker are compatible."
-            )
+            ),
+            "listen",
         )
 
     async def _shut_down(self) -> None:
         """Stop the parts in the order of a job's way, so that none is left between two of them."""
+        self._pool.emit("pool:gracefulShutdown", message="Worker is stopping")
         try:
-            await self._cancel("listen", "sweep")
+            await self._cancel("listen", "sweep", "cron")
             self._claimer.stop()
             await self._join("claim", FLUSH_TIMEOUT)
             self._settler.give_back(self._buffer.close())
             if self._executor is not None:
-                await self._executor.drain(self._pool.shutdown_timeout.total_seconds())
+                if seconds := self._pool.shutdown_timeout.total_seconds():
+                    asyncio.get_running_loop().call_later(seconds, self._hurry.set)
+                self.is_clean = await self._executor.drain(self._hurry)
             self._settler.close(FLUSH_TIMEOUT)
             await self._join("settle", FLUSH_TIMEOUT)
             await self._connections.close()
+        except BaseException as error:
+            self._pool.emit("pool:gracefulShutdown:error", error=error)
+            raise
+        else:
+            self._pool.emit("pool:gracefulShutdown:complete")
         finally:
+            self._pool.emit("pool:release")
+            await self._pool.events.close(FLUSH_TIMEOUT)
             self._listener.tried.set()  # start() may still be waiting for it
             self._stopped.set()
 

@@ -4,52 +4,77 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import psycopg
 from attrs import define, field
+from psycopg import AsyncConnection
 
 from zodworker_compat.database import queue
-from zodworker_compat.database.queue import Claimed
+from zodworker_compat.database.queue import Claimed, Unsettled
 from zodworker_compat.errors import DatabaseUnavailableError
+from zodworker_compat.observability.logs import milliseconds
 from zodworker_compat.runner.alarm import Alarm
+from zodworker_compat.runner.failure import Failure
 from zodworker_compat.runner.outage import Outage
 from zodworker_compat.runner.pool import Pool, logger
 
+BUSY_DELAY: Final = 0.25
+"""Seconds until a job is tried again whose row an open transaction holds."""
 LARGEST_BACKLOG = 2000
 """Results that may wait for the database before no more jobs are claimed."""
 
-
-class Done(NamedTuple):
-    """A job to be deleted."""
-
-    job: Claimed
-    seconds: float
-    error: str | None = None
-    """Why it failed for good, if it is deleted for that."""
+# Classes of SQLSTATE that say nothing of a row: the connection, the session, the transaction, the
+# schema and its permissions, the server. Time or an operator mends them, so they are waited out.
+_NOT_ABOUT_ROWS: Final = frozenset(
+    "08 25 26 28 3D 3F 40 42 53 55 57 58 72 F0 XX".split()  # noqa: SIM905 - a table of codes
+)
 
 
-class Given(NamedTuple):
-    """A job to be failed or given back, with its `last_error`."""
+class Result(NamedTuple):
+    """What became of one job."""
 
     job: Claimed
-    message: str | None
+    seconds: float | None = None
+    """How long the run took, if it succeeded."""
+    failure: Failure | None = None
+    message: str | None = None
+    """The `last_error` to write."""
+
+
+class _Write(Protocol):
+    async def __call__(
+        self, connection: AsyncConnection[Any], results: Sequence[Result], *, careful: bool
+    ) -> list[Unsettled]: ...
 
 
 @define
 class Results:
     """What waits to be written."""
 
-    done: list[Done] = field(factory=list)
-    failed: list[Given] = field(factory=list)
-    returned: list[Given] = field(factory=list)
+    done: list[Result] = field(factory=list)
+    """Jobs to be deleted."""
+    failed: list[Result] = field(factory=list)
+    """Jobs to be postponed."""
+    returned: list[Result] = field(factory=list)
+    """Jobs to be given back uncounted."""
+
+    def extend(self, other: "Results") -> None:
+        """Add what waits elsewhere."""
+        self.done += other.done
+        self.failed += other.failed
+        self.returned += other.returned
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.done, self.failed, self.returned = [], [], []
 
     def __len__(self) -> int:
         return len(self.done) + len(self.failed) + len(self.returned)
 
     def in_named_queue(self) -> bool:
         """Whether writing them frees a named queue."""
-        results: Sequence[Done | Given] = [*self.done, *self.failed, *self.returned]
+        results = [*self.done, *self.failed, *self.returned]
         return any(result.job.job_queue_id is not None for result in results)
 
 
@@ -62,37 +87,39 @@ class Settler:
     def __init__(self, pool: Pool, on_settled: Callable[[bool], None]) -> None:
         self._pool = pool
         self._on_settled = on_settled
-        self._session = pool.session(fast=True)
+        self._session = pool.session(fast=True, impatient=True)
         self._waiting = Results()
         self._writing = Results()
+        self._busy = Results()  # rows that an open transaction of somebody's holds
+        self._careful = not pool.options.prepared_statements  # no lock_timeout behind a pooler
         self._alarm = Alarm()
         self._outage = Outage(logger, "settle jobs")
+        self._tried_busy = 0.0
         self._deadline: float | None = None
 
     @property
     def backlog(self) -> int:
         """How many results are not written yet."""
-        return len(self._waiting) + len(self._writing)
+        return len(self._waiting) + len(self._writing) + len(self._busy)
 
     def complete(self, job: Claimed, seconds: float) -> None:
         """Have a finished job deleted."""
-        self._waiting.done.append(Done(job, seconds))
+        self._waiting.done.append(Result(job, seconds))
         self._alarm.pulse()
 
-    def fail(self, job: Claimed, message: str) -> None:
-        """Have a failed job postponed."""
-        self._waiting.failed.append(Given(job, message))
-        self._alarm.pulse()
-
-    def delete_failed(self, job: Claimed, message: str) -> None:
-        """Have a job deleted that has failed for good."""
-        self._waiting.done.append(Done(job, 0.0, message))
+    def fail(self, job: Claimed, failure: Failure) -> None:
+        """Have a failed job postponed, or deleted if its failure says so."""
+        waiting = self._waiting.done if failure.is_deleted else self._waiting.failed
+        waiting.append(Result(job, failure=failure, message=failure.message))
         self._alarm.pulse()
 
     def give_back(self, jobs: Sequence[Claimed], message: str | None = None) -> None:
         """Have jobs unlocked as if they had not been claimed."""
-        self._waiting.returned.extend(Given(job, message) for job in jobs)
+        if not jobs:
+            return
+        self._waiting.returned.extend(Result(job, message=message) for job in jobs)
         self._alarm.pulse()
+        self._pool.emit_jobs("localQueue:returnJobs", jobs)
 
     async def connect(self) -> None:
         """Open the connection.
@@ -109,10 +136,15 @@ class Settler:
     async def run(self) -> None:
         """Write until closed and empty."""
         try:
-            while self._waiting or self._deadline is None:
+            while self.backlog or self._deadline is None:
                 if not self._waiting:
-                    await self._alarm.wait()
+                    await self._alarm.wait(BUSY_DELAY if self._busy else None)
+                if self._deadline is not None and self._busy and monotonic() > self._deadline:
+                    self._give_up(self._busy)
                 self._waiting, self._writing = Results(), self._waiting
+                if self._busy and monotonic() - self._tried_busy >= BUSY_DELAY:
+                    self._writing.extend(self._busy)
+                    self._busy, self._tried_busy = Results(), monotonic()
                 freed = self._writing.in_named_queue()
                 await self._write()
                 self._on_settled(freed)
@@ -123,6 +155,16 @@ class Settler:
         """Let `run` return when all is written; give up after `seconds`."""
         self._deadline = monotonic() + seconds
         self._alarm.pulse()
+
+    def report_lost(self, job: Claimed) -> None:
+        """Tell that the result of a run changes nothing: somebody took the job's lock away."""
+        logger.warning(
+            "Job %d was not ours any more when it ended: its lock was taken away, "
+            "it may run again elsewhere; its result here changed nothing",
+            job.id,
+            extra=self._pool.log_fields(job),
+        )
+        self._pool.emit_job("job:lost", job)
 
     async def _write(self) -> None:
         retried = False
@@ -135,77 +177,154 @@ class Settler:
                 retried = True
                 await self._session.close()
                 if self._deadline is not None and monotonic() + delay > self._deadline:
-                    logger.error(
-                        "Gave up settling %d jobs; they stay locked by %s until they are unlocked",
-                        len(self._writing),
-                        self._pool.id,
-                    )
-                    self._writing = Results()
+                    self._give_up(self._writing)
                     return
                 await asyncio.sleep(delay)
 
+    def _give_up(self, results: Results) -> None:
+        logger.error(
+            "Gave up settling %d jobs; they stay locked by %s until they are unlocked",
+            len(results),
+            self._pool.id,
+        )
+        results.clear()
+
     async def _write_once(self, *, retried: bool) -> None:
+        batch, busy = self._writing, self._busy
+        await self._write_all(batch.done, busy.done, self._complete, retried=retried)
+        await self._write_all(batch.failed, busy.failed, self._fail, retried=retried)
+        await self._write_all(batch.returned, busy.returned, self._return, retried=retried)
+
+    async def _write_all(
+        self, results: list[Result], busy: list[Result], write: _Write, *, retried: bool
+    ) -> None:
+        """Write `results` and empty it; one row that is refused or held up harms no other."""
         connection = await self._session.connection()
-        schema, pool_id, batch = self._pool.options.schema, self._pool.id, self._writing
-        if batch.done:
-            ids = [result.job.id for result in batch.done]
-            self._report_lost(await queue.complete(connection, schema, pool_id, ids), retried)
-            self._report_done(batch.done)
-            batch.done = []
-        for results, write in (
-            (batch.failed, queue.fail),
-            (batch.returned, queue.return_jobs),
-        ):
-            if results:
-                ids = [result.job.id for result in results]
-                messages = [result.message for result in results]
-                try:
-                    lost = await write(connection, schema, pool_id, ids, messages)
-                except psycopg.DataError:  # the database's encoding is not UTF-8
-                    lost = await write(
-                        connection, schema, pool_id, ids, list(map(_ascii, messages))
-                    )
-                self._report_lost(lost, retried)
-                results.clear()
+        size = len(results)
+        careful = self._careful
+        while results:
+            part = results[:size]
+            try:
+                unsettled = await write(connection, part, careful=careful)
+            except psycopg.errors.LockNotAvailable:
+                if careful:
+                    raise
+                careful = True
+                continue
+            except psycopg.Error as error:
+                if not is_about_rows(error):
+                    raise
+                ascii_only = [result._replace(message=_ascii(result.message)) for result in part]
+                if isinstance(error, psycopg.DataError) and ascii_only != part:
+                    results[: len(part)] = ascii_only  # the database's encoding is not UTF-8
+                elif len(part) > 1:
+                    size = len(part) // 2
+                else:
+                    self._report_refused(results.pop(0).job, error)
+                continue
+            del results[: len(part)]
+            size *= 2
+            held = {each.id for each in unsettled if each.is_busy}
+            busy += [result for result in part if result.job.id in held]
+            lost = {each.id for each in unsettled} - held
+            self._report(
+                [result for result in part if result.job.id not in held], lost, retried=retried
+            )
 
-    def _report_done(self, results: Sequence[Done]) -> None:
-        for job, seconds, error in results:
-            if error is not None:
+    async def _complete(
+        self, connection: AsyncConnection[Any], results: Sequence[Result], *, careful: bool
+    ) -> list[Unsettled]:
+        return await queue.complete(
+            connection, self._pool.options.schema, self._pool.id, _ids(results), careful=careful
+        )
+
+    async def _fail(
+        self, connection: AsyncConnection[Any], results: Sequence[Result], *, careful: bool
+    ) -> list[Unsettled]:
+        failures = [result.failure for result in results if result.failure is not None]
+        return await queue.fail(
+            connection,
+            self._pool.options.schema,
+            self._pool.id,
+            _ids(results),
+            [result.message for result in results],
+            [failure.delay for failure in failures],
+            [failure.is_permanent for failure in failures],
+            careful=careful,
+        )
+
+    async def _return(
+        self, connection: AsyncConnection[Any], results: Sequence[Result], *, careful: bool
+    ) -> list[Unsettled]:
+        return await queue.return_jobs(
+            connection,
+            self._pool.options.schema,
+            self._pool.id,
+            _ids(results),
+            [result.message for result in results],
+            careful=careful,
+        )
+
+    def _report(self, results: Sequence[Result], lost: set[int], *, retried: bool) -> None:
+        is_told = logger.isEnabledFor(logging.INFO)
+        is_heard = "job:complete" in self._pool.events.heard
+        for result in results:
+            if result.job.id in lost and not retried:
+                self.report_lost(result.job)
+            elif result.job.id in lost:
+                logger.info(
+                    "Job %d was settled before the connection was lost, or not ours", result.job.id
+                )
+            elif result.failure is not None and result.failure.is_deleted:
                 logger.error(
-                    "Job failed after max attempts", extra={**self._extra(job), "error": error}
+                    "Job failed after max attempts",
+                    extra={**self._pool.log_fields(result.job), "error": result.message},
                 )
-            elif logger.isEnabledFor(logging.INFO):
-                identifier = self._pool.identifiers[job.task_id]
-                logger.info(
-                    "Completed job %d (%s, %.2f ms, attempt %d of %d)",
-                    job.id,
-                    identifier,
-                    seconds * 1000,
-                    job.attempts,
-                    job.max_attempts,
-                    extra=self._extra(job),
-                )
+            elif is_told and result.seconds is not None:
+                self._tell_completed(result.job, result.seconds)
+            is_written = retried or result.job.id not in lost
+            if result.failure is not None:
+                self._after_failure(result.failure, is_written=is_written)
+            elif is_heard and result.seconds is not None and is_written:
+                self._pool.emit_job("job:complete", result.job, error=None)
 
-    def _report_lost(self, lost: Sequence[int], retried: bool) -> None:
-        for job_id in lost:
-            if retried:
-                logger.info(
-                    "Job %d was settled before the connection was lost, or not ours", job_id
-                )
-            else:
-                logger.warning(
-                    "Job %d was not ours any more when it ended: its lock was taken away, "
-                    "it may run again elsewhere; its result here changed nothing",
-                    job_id,
-                    extra={"job_id": job_id},
-                )
+    def _after_failure(self, failure: Failure, *, is_written: bool) -> None:
+        if is_written:
+            self._pool.emit("job:complete", job=failure.job, error=failure.error)
+        if self._pool.on_error is not None:
+            self._pool.events.call(self._pool.on_error, failure.job, failure.error)
 
-    def _extra(self, job: Claimed) -> dict[str, object]:
-        return {
-            "job_id": job.id,
-            "task_identifier": self._pool.identifiers[job.task_id],
-            "attempt": job.attempts,
-        }
+    def _tell_completed(self, job: Claimed, seconds: float) -> None:
+        logger.info(
+            "Completed job %d (%s, %.2f ms, attempt %d of %d)",
+            job.id,
+            self._pool.identifiers[job.task_id],
+            seconds * 1000,
+            job.attempts,
+            job.max_attempts,
+            extra={**self._pool.log_fields(job), "duration_ms": milliseconds(seconds)},
+        )
+
+    def _report_refused(self, job: Claimed, error: psycopg.Error) -> None:
+        logger.error(
+            "PostgreSQL refuses to settle job %d: %s: %s; it stays locked until it is unlocked, "
+            "by you or in four hours, and runs again then",
+            job.id,
+            type(error).__name__,
+            error,
+            extra=self._pool.log_fields(job),
+        )
+
+
+def is_about_rows(error: psycopg.Error) -> bool:
+    """Whether the statement was refused for what is in its rows: the same rows fail again."""
+    if error.sqlstate is None:  # psycopg's own: a value that cannot be sent, or no connection
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate[:2] not in _NOT_ABOUT_ROWS
+
+
+def _ids(results: Sequence[Result]) -> list[int]:
+    return [result.job.id for result in results]
 
 
 def _ascii(message: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from datetime import timedelta
 
 import psycopg
 
@@ -21,11 +22,17 @@ class Sweeper:
         times = self._pool.intervals
         await asyncio.sleep(random.uniform(0, times.sweep_first))  # noqa: S311 - not a secret
         while True:
+            pause = random.uniform(times.sweep_least, times.sweep_most)  # noqa: S311
+            delay = timedelta(seconds=pause)
+            self._pool.emit("resetLocked:started")
             try:
                 await self._sweep()
             except (psycopg.Error, DatabaseUnavailableError) as error:
                 logger.warning("Cannot sweep stale locks, next try in minutes: %s", error)
-            await asyncio.sleep(random.uniform(times.sweep_least, times.sweep_most))  # noqa: S311
+                self._pool.emit("resetLocked:failure", error=error, delay=delay)
+            else:
+                self._pool.emit("resetLocked:success", delay=delay)
+            await asyncio.sleep(pause)
 
     async def _sweep(self) -> None:
         session = self._pool.session()

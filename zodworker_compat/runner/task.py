@@ -1,15 +1,56 @@
-"""A task that can be run: how its payload is decoded and how its handler is called."""
+"""A task that can be run: how its payload is decoded, how its handler is called and limited."""
 
 import inspect
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.runner.retry import Retry
+from zodworker_compat.runner_options import as_timedelta
 
 MOST_ARGUMENTS: Final = 3
+
+
+def _seconds(value: timedelta | float | None) -> timedelta | None:
+    return None if value is None else as_timedelta(value)
+
+
+def _positive(_instance: object, attribute: "Attribute[Any]", value: Any) -> None:
+    zero = timedelta(0) if isinstance(value, timedelta) else 0
+    if value is not None and value <= zero:
+        raise ConfigurationError(
+            f"{attribute.name} of a task must be greater than zero, got {value!r}"
+        )
+
+
+def _callable(_instance: object, _attribute: object, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"retry of a task must be a function of (job, exception), got {value!r}"
+        )
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """How the jobs of one task are run in this process; nothing of it is in the database."""
+
+    timeout: timedelta | None = field(default=None, converter=_seconds, validator=_positive)
+    """How long one run may take; a bare number is seconds. None: for ever.
+
+    A run that takes longer fails with a TimeoutError. An async handler is cancelled; it fails even
+    if it swallows the cancellation, but not before it ends. A sync one cannot be stopped: its job
+    fails at the deadline, so it may start again elsewhere while the thread goes on, and what the
+    thread does after that changes nothing of the job. The handler should look at
+    `helpers.abort_signal`, which is set then; its slot stays taken until it returns."""
+    retry: Retry | None = field(default=None, validator=_callable)
+    """(job, exception) -> delay until the next attempt, None for graphile-worker's. See `Retry`."""
+    concurrency: int | None = field(default=None, validator=_positive)
+    """How many jobs of the task this process holds at a time, those that wait in its local queue
+    included. None: as many as there are slots. For one at a time in all processes, use a queue."""
 
 
 @frozen
@@ -21,6 +62,11 @@ class RunnableTask:
     """The row's JSON value -> what the handler gets; raises PayloadValidationError."""
     handler: Callable[..., Any]
     """Async or sync; takes 1, 2 or 3 positional arguments: payload, job, helpers."""
+    options: RunOptions = RunOptions()
+    keep_failed: bool = False
+    """Its failed jobs are kept even with `delete_failed_jobs`, as those of recurring tasks (P-45)."""
+    is_limited: bool = True
+    """It goes through the rate limiter, as the tasks of a catalog do, and recurring ones do not (P-53)."""
     arity: int = field(init=False)
     is_async: bool = field(init=False)
 

@@ -7,7 +7,10 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias
 
-_Work: TypeAlias = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+Outcome: TypeAlias = tuple[Any, BaseException | None]
+"""What a call returned and raised. As a value: a future refuses StopIteration, and tears SystemExit
+out of its loop."""
+_Work: TypeAlias = tuple[Callable[[], Any], "asyncio.Future[Outcome]"]
 
 
 class Threads:
@@ -24,28 +27,25 @@ class Threads:
         self._started = 0
         self._busy = 0
 
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Outcome]":
         """Call `function` in a thread, with a copy of the caller's context variables.
 
-        If the caller is cancelled the function goes on; its result is dropped.
+        Cancelling the future stops nothing: the function goes on and its outcome is dropped.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Outcome] = loop.create_future()
         context = contextvars.copy_context()
         self._busy += 1
+        future.add_done_callback(self._freed)
         if self._busy > self._started < self._size:
             self._started += 1
             name = f"{self._name}-{self._started}"
             Thread(target=self._serve, args=(loop,), name=name, daemon=True).start()
         self._work.put((lambda: context.run(function, *arguments), future))
-        try:
-            # As a value: a future refuses StopIteration, and tears SystemExit out of its loop.
-            result, error = await future
-        finally:
-            self._busy -= 1
-        if error is not None:
-            raise error
-        return result
+        return future
+
+    def _freed(self, _future: "asyncio.Future[Outcome]") -> None:
+        self._busy -= 1
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while (work := self._work.get()) is not None:
@@ -67,6 +67,6 @@ class Threads:
             self._work.put(None)
 
 
-def _resolve(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+def _resolve(future: "asyncio.Future[Outcome]", result: Any, error: BaseException | None) -> None:
     if not future.done():
         future.set_result((result, error))

@@ -1,5 +1,11 @@
 -- Claims up to `limit` jobs of the tasks `task_ids` for the pool `pool_id`, best first.
 --
+-- The lines that end in "limited" are there for a worker with a rate limiter alone: flags are in no
+-- index. Jobs with a flag of `forbidden` are skipped, those without flags never, as graphile-worker
+-- 0.16.6; and of jobs with the same flags one is claimed at a time, because it may take their last
+-- slot: the others would only come back. The flag of a trace, which each job has its own, does not
+-- count.
+--
 -- Why this is right beside other fetchers (READ COMMITTED, one statement, one snapshot):
 --   * A queue is claimed by locking its row, and only then a job of it. Node locks every available
 --     queue row for the length of its fetch, other Python pools lock those they are about to take;
@@ -19,9 +25,11 @@
 -- next claim, when that queue is taken.
 with unqueued as materialized (
     select id, job_queue_id, priority, run_at
+    , flags -- limited
     from :schema._private_jobs
     where is_available and job_queue_id is null
       and run_at <= now() and task_id = any (%(task_ids)s::integer[])
+      and (flags ?| %(forbidden)s::text[]) is not true -- limited
     order by priority, run_at
     limit %(limit)s
     for update skip locked
@@ -38,6 +46,7 @@ waiting as materialized (
     join :schema._private_job_queues as queue on queue.id = job.job_queue_id
     where job.is_available and queue.is_available
       and job.run_at <= now() and job.task_id = any (%(task_ids)s::integer[])
+      and (job.flags ?| %(forbidden)s::text[]) is not true -- limited
       and (job.priority, job.run_at) < (select priority, run_at from horizon)
     order by job.priority, job.run_at
     limit %(look_ahead)s
@@ -58,14 +67,34 @@ locked_queue as materialized (
 ),
 queued as materialized (
     select job.id, job.job_queue_id, job.priority, job.run_at
+    , job.flags -- limited
     from locked_queue
     join :schema._private_jobs as job on job.id = locked_queue.job_id
     where job.is_available and job.job_queue_id = locked_queue.id
       and job.run_at <= now() and job.task_id = any (%(task_ids)s::integer[])
+      and (job.flags ?| %(forbidden)s::text[]) is not true -- limited
     for update of job skip locked
 ),
-picked as materialized (
+candidates as materialized (
     select * from unqueued union all select * from queued
+),
+repeated as materialized ( -- limited
+    select id -- limited
+    from ( -- limited
+        select id, row_number() over (partition by names order by priority, run_at) as place -- limited
+        from candidates -- limited
+        cross join lateral ( -- limited
+            select array_agg(name order by name) as names -- limited
+            from jsonb_object_keys(case jsonb_typeof(flags) when 'object' then flags end) as name -- limited
+            where name not like 'traceparent:%%' -- limited
+        ) as own -- limited
+        where names is not null -- limited
+    ) as placed -- limited
+    where place > 1 -- limited
+), -- limited
+picked as materialized (
+    select id, job_queue_id from candidates
+    where id not in (select id from repeated) -- limited
     order by priority, run_at
     limit %(limit)s
 ),
@@ -103,7 +132,9 @@ select
     claimed.flags,
     -- another fetcher holds a queue that looked free, or a deep queue hid others: ask again soon
     (select count(*) from first_of_queue) > (select count(*) from queued)
-    or (select count(*) from waiting) = %(look_ahead)s as more
+    or (select count(*) from waiting) = %(look_ahead)s
+    or (select count(*) from candidates) > (select count(*) from picked) -- limited
+    as more
 from (select) as always
 left join claimed on true
 left join taken_queue on taken_queue.id = claimed.job_queue_id

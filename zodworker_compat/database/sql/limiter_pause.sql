@@ -1,0 +1,1 @@
+insert into :schema.zodworker_paused_flags (flag) values (%(flag)s) on conflict do nothing

@@ -1,0 +1,1 @@
+delete from :schema.zodworker_paused_flags where flag = %(flag)s

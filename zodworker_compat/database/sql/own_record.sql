@@ -1,0 +1,1 @@
+insert into :schema.zodworker_migrations (id, name) values (%(id)s, %(name)s)
