@@ -21,7 +21,7 @@ class Welcome:
 
 WELCOME = {
     "type": "object",
-    "properties": {"email": {"type": "string", "format": "email"}, "name": {"type": "string"}},
+    "properties": {"email": {"type": "string", "pattern": "@"}, "name": {"type": "string"}},
     "required": ["email"],
 }
 

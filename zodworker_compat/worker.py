@@ -84,8 +84,8 @@ class ZodWorker(AsyncClient):
         recurring_tasks: what `recurring` registers, by identifier: `RecurringTaskSpec`s or mappings
             of `match`, `handler` and, if wanted, `options`.
         crontab: lines in graphile-worker's syntax whose commands are tasks of the catalog. The
-            handler gets the line's payload with the member `_cron` added. The job's options are the
-            line's alone, as a Node process with the same line would enqueue it.
+            job's payload is the line's with the member `_cron` added (which a schema that names its
+            properties strips before the handler sees it). The job's options are the line's alone, as a Node process with the same line would enqueue it.
         crontab_file: the file of the crontab, read once.
         cleanup: delete jobs that have failed for good, regularly.
         reporter: gets the numbers of the clean-up, and of the queue at minute 50 of each hour.

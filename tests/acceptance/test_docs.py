@@ -1,4 +1,4 @@
-"""The code in README.md and MIGRATING.md runs as it stands.
+"""The code in README.md and MIGRATING.md runs as it stands, and the links of all documents lead somewhere.
 
 The blocks of one `##` section are one program, run from top to bottom on a fresh database:
 
@@ -27,6 +27,9 @@ from zodworker_compat.client.client_async import AsyncClient
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(python|sh|sql)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#]*)#?([^)]*)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 Blocks = list[tuple[str, str]]
 
@@ -69,6 +72,22 @@ def test_code_runs_as_documented(blocks: Blocks, folder: Path, database: str) ->
         finally:
             close_clients(names, runner)
     assert failures(database) == []
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "MIGRATING.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+)
+def test_links_lead_somewhere(document: str) -> None:
+    for file, anchor in LINK.findall(CODE.sub("", (ROOT / document).read_text("utf-8"))):
+        target = ROOT / (file or document)
+        assert target.exists(), f"{document}: {file}"
+        assert not anchor or anchor in anchors(target), f"{document}: {file}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """The names that GitHub gives to the headings."""
+    headings = HEADING.findall(CODE.sub("", document.read_text("utf-8")))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def run_shell(script: str) -> None:

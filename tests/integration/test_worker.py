@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -237,6 +238,7 @@ async def test_each_worker_of_a_process_takes_its_own_tasks(database: str) -> No
 async def test_a_signal_stops_every_worker_of_the_process(
     database: str, eventually: Callable[..., Any]
 ) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     started, released = asyncio.Event(), asyncio.Event()
     workers = [ZodWorker(name=name, runner_options=options(database)) for name in ("one", "two")]
 
@@ -258,7 +260,7 @@ async def test_a_signal_stops_every_worker_of_the_process(
     released.set()
     await asyncio.wait_for(runs[0], 10)
     assert jobs_left(database) == 0
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 async def test_after_the_shutdown_timeout_jobs_are_handed_back(database: str) -> None:
@@ -291,3 +293,28 @@ async def test_handlers_enqueue_through_their_helpers(worker: ZodWorker, databas
     await worker.enqueue("startRun", {"id": "first"})
     await worker.run_once()
     assert jobs_left(database) == 0
+
+
+async def test_a_role_that_may_not_use_the_queue_cannot_start(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "create role weak login password 'weak';"
+            "grant usage on schema graphile_worker to weak;"
+            "grant all on all tables in schema graphile_worker to weak"
+        )
+    url = urlsplit(database)
+    host = url.netloc.rpartition("@")[2]
+    worker = ZodWorker(
+        name="weak",
+        runner_options=options(url._replace(netloc=f"weak:weak@{host}").geturl()),
+    )
+
+    @worker.task("t", schema=True)
+    async def handler(payload: Any) -> None: ...
+
+    try:
+        with pytest.raises(ConfigurationError, match="row level security"):
+            await worker.initialize()
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("drop owned by weak; drop role weak")

@@ -318,8 +318,9 @@ class AsyncClient:
 
                 - `DELETE_PERMAFAILED_JOBS`: unlocked jobs with `attempts` of `max_attempts` or more
                   (graphile-worker misses "more");
-                - `GC_TASK_IDENTIFIERS`: identifiers that no job has. A running worker that knows
-                  the id of a deleted one does not see new jobs of it until it is restarted;
+                - `GC_TASK_IDENTIFIERS`: identifiers that no job has. A running Node worker that
+                  knows the id of a deleted one does not see new jobs of it until it is restarted;
+                  ours look ids up again every 30 s;
                 - `GC_JOB_QUEUES`: named queues that are unlocked and empty.
             task_identifiers_to_keep: those that workers elsewhere handle. The ones that this
                 client knows are always kept.
@@ -335,7 +336,8 @@ class AsyncClient:
         """
         wanted = arguments.cleanup_tasks(tasks)
         given = arguments.texts("task_identifiers_to_keep", task_identifiers_to_keep)
-        keep = {*given, *self.catalog, *self._prepare.overrides}
+        known = self._prepare
+        keep = {*given, *self.catalog, *self.catalog.recurring, *known.overrides, *known.recurring}
         deleted = dict.fromkeys(CLEANUP_TASKS, 0)
         for task in wanted:
             async with self._in_transaction(tx) as connection:

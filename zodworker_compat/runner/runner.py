@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from zodworker_compat.cron import CronItem
+from zodworker_compat.database.refusals import explained
 from zodworker_compat.errors import ConfigurationError, MigrationError
 from zodworker_compat.events import Events
 from zodworker_compat.job import Job
@@ -176,7 +177,8 @@ class Runner:
     async def _open(self) -> None:
         self._pool.emit("pool:create")
         try:
-            await self._claimer.connect()
+            with explained(self._pool.options.schema):
+                await self._claimer.connect()
             await self._settler.connect()
         except BaseException:
             await self._claimer.close()
