@@ -1,23 +1,7 @@
 -- The function's own inserts are newer than this statement's snapshot, so a task or queue that
 -- it has just made is not found by the joins: then it is the one that was asked for.
 select
-    job.id,
-    job.payload::text as payload,
-    job.priority,
-    job.run_at,
-    job.attempts,
-    job.max_attempts,
-    job.last_error,
-    job.created_at,
-    job.updated_at,
-    job.key,
-    job.locked_at,
-    job.locked_by,
-    job.revision,
-    job.flags::text as flags,
-    job.job_queue_id,
-    job.task_id,
-    job.is_available,
+    :job_columns,
     coalesce(task.identifier, %(identifier)s::text) as task_identifier,
     case when job.job_queue_id is not null then coalesce(queue.queue_name, %(queue_name)s::text) end as queue_name
 from :schema.add_job(

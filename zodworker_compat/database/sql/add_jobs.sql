@@ -1,23 +1,7 @@
 -- One document for the whole batch: 74,000 jobs/s, against 41,500 with an array per column.
 -- The payload travels as a string, so that its text is stored untouched.
 select
-    job.id,
-    job.payload::text as payload,
-    job.priority,
-    job.run_at,
-    job.attempts,
-    job.max_attempts,
-    job.last_error,
-    job.created_at,
-    job.updated_at,
-    job.key,
-    job.locked_at,
-    job.locked_by,
-    job.revision,
-    job.flags::text as flags,
-    job.job_queue_id,
-    job.task_id,
-    job.is_available
+    :job_columns
 from :schema.add_jobs(
     array(
         select row(

@@ -12,23 +12,7 @@ freed as (
       and queue.locked_at < now() - interval '4 hours'
 )
 select
-    job.id,
-    job.payload::text as payload,
-    job.priority,
-    job.run_at,
-    job.attempts,
-    job.max_attempts,
-    job.last_error,
-    job.created_at,
-    job.updated_at,
-    job.key,
-    job.locked_at,
-    job.locked_by,
-    job.revision,
-    job.flags::text as flags,
-    job.job_queue_id,
-    job.task_id,
-    job.is_available,
+    :job_columns,
     coalesce(task.identifier, '') as task_identifier,
     queue.queue_name
 from changed as job
