@@ -136,7 +136,7 @@ class _Group:
         self._quiet_until = monotonic() + QUIET
         if self._step == 1:
             limits = [listener.seconds for listener in self._listeners]
-            if all(limits):
+            if limits and all(limits):
                 self._exit.after(max(limits, default=0) + EXIT_GRACE)
             self._tell(self._each, "begin", number)
         elif self._step == 2:  # noqa: PLR2004 - the second that counts

@@ -350,12 +350,12 @@ class ZodWorker(AsyncClient):
         """
         async with self._starting:
             if self._runner is None:
-                self._runner = await self._new_runner()
+                self._runner = runner = await self._new_runner()
                 self._listen_to_signals()
                 try:
                     await self._open_limiter()
-                    await self._runner.start()
-                    self._tell(logging.DEBUG, "started as %s", self._runner.pool_id)
+                    await runner.start()
+                    self._tell(logging.DEBUG, "started as %s", runner.pool_id)
                 except BaseException:
                     await self.stop()
                     raise
@@ -369,9 +369,9 @@ class ZodWorker(AsyncClient):
             ZodworkerError: as `initialize`.
         """
         await self.initialize()
-        assert self._runner is not None  # noqa: S101 - for the type checker
         try:
-            await self._runner.wait()
+            if self._runner is not None:  # else it was stopped while it started
+                await self._runner.wait()
         finally:
             await self.stop()
 
@@ -383,11 +383,11 @@ class ZodWorker(AsyncClient):
         """
         if self._runner is not None:
             raise ConfigurationError(f"Worker {self.name!r} is running; stop it before run_once().")
-        self._runner = await self._new_runner()
+        self._runner = runner = await self._new_runner()
         self._listen_to_signals()
         try:
             await self._open_limiter()
-            await self._runner.run_once()
+            await runner.run_once()
         finally:
             await self.stop()
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from zodworker_compat.database import queue
 from zodworker_compat.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
@@ -332,3 +333,76 @@ async def test_stop_in_the_middle_of_full_speed_loses_nothing(
 
 async def test_stop_without_start_is_harmless(make_runner) -> None:
     await make_runner(nothing).stop()
+
+
+async def test_a_claim_whose_answer_is_lost_is_given_back(
+    jobs, make_runner, eventually, monkeypatch
+) -> None:
+    """The claim commits, the connection breaks before its answer: nobody else would free the jobs."""
+    claim, lost = queue.claim, []
+
+    async def claim_without_answer(connection, *arguments):
+        batch = await claim(connection, *arguments)
+        if batch.jobs and not lost:
+            lost.extend(batch.jobs)
+            raise psycopg.OperationalError("the connection is lost")
+        return batch
+
+    monkeypatch.setattr(queue, "claim", claim_without_answer)
+    for queue_name in ("a", None, None):
+        await jobs.add(queue_name=queue_name)
+    ran: list[int] = []
+
+    async def handler(payload, job) -> None:
+        ran.append(job.attempts)
+
+    runner = make_runner(handler, poll_interval=0.05)
+    await runner.start()
+    await eventually(jobs.empty)
+    assert lost
+    assert ran == [1, 1, 1]  # what nobody ran was not counted
+
+
+async def test_a_lost_claim_is_given_back_at_the_stop(
+    jobs, make_runner, eventually, monkeypatch
+) -> None:
+    claim, lost = queue.claim, asyncio.Event()
+
+    async def claim_without_answer(connection, *arguments):
+        await claim(connection, *arguments)
+        lost.set()
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(queue, "claim", claim_without_answer)
+    await jobs.add(queue_name="a")
+    runner = make_runner(nothing)
+    await runner.start()
+    await asyncio.wait_for(lost.wait(), 10)
+    await runner.stop()
+    assert await jobs.locked() == 0
+    assert await jobs.count() == 1
+
+
+async def test_a_stop_while_run_once_claims_leaves_nothing_locked(
+    database, jobs, make_runner, eventually
+) -> None:
+    for _ in range(3):
+        await jobs.add()
+    runner = make_runner(nothing)
+    async with await psycopg.AsyncConnection.connect(database) as blocker:
+        await blocker.execute("lock table graphile_worker._private_jobs")
+        running = asyncio.create_task(runner.run_once())
+
+        async def the_claim_waits() -> bool:
+            rows = await jobs.sql(
+                "select 1 from pg_stat_activity where datname = current_database()"
+                " and wait_event_type = 'Lock' and query like 'with unqueued%%'"
+            )
+            return bool(rows)
+
+        await eventually(the_claim_waits)
+        runner.begin_stop()
+        await blocker.rollback()
+    await asyncio.wait_for(running, 15)
+    assert await jobs.locked() == 0
+    assert await jobs.count() in {0, 3}

@@ -161,7 +161,7 @@ async def test_a_job_that_ended_after_our_snapshot_is_not_taken_again(
             if end == "completed":
                 await complete(*settled)
             else:
-                await fail(*settled, ["boom"], [None], [False])
+                await fail(*settled, [job.locked_at], ["boom"], [None], [False])
     assert (await late).jobs == []
     assert await jobs.locked() == 0
 
@@ -283,3 +283,15 @@ async def test_an_open_transaction_of_the_callers_holds_up_only_its_own_job(
         return await jobs.count() == 5 and await jobs.locked() == 0
 
     await eventually(only_failures_are_left)
+
+
+async def test_a_second_try_to_fail_does_not_touch_a_later_claim(jobs) -> None:
+    """The first try committed, its answer was lost, and the same pool has claimed the job again."""
+    await jobs.add()
+    [first] = (await claimed(jobs.connection)).jobs
+    result = ([first.id], [first.locked_at], ["boom"], [0.0], [False])
+    assert await fail(jobs.connection, SCHEMA, "pool-test", *result) == []
+    [second] = (await claimed(jobs.connection)).jobs
+    assert second.id == first.id
+    assert await fail(jobs.connection, SCHEMA, "pool-test", *result) == [(first.id, False)]
+    assert (await jobs.row(first.id))["locked_at"] == second.locked_at

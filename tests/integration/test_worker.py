@@ -284,6 +284,18 @@ async def test_after_the_shutdown_timeout_jobs_are_handed_back(database: str) ->
     assert locked == [(None,)]
 
 
+async def test_a_stop_while_it_starts(worker: ZodWorker, database: str) -> None:
+    @worker.task("startRun")
+    async def handler(payload: Any) -> None: ...
+
+    starting = asyncio.create_task(worker.run_until_stopped())
+    while worker._runner is None:
+        await asyncio.sleep(0)
+    await worker.stop()
+    await asyncio.wait_for(starting, 10)
+    assert jobs_left(database, "locked_at is not null") == 0
+
+
 async def test_handlers_enqueue_through_their_helpers(worker: ZodWorker, database: str) -> None:
     @worker.task("startRun")
     async def start_run(payload: dict[str, str], job: Job, helpers: JobHelpers) -> None:

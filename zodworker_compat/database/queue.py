@@ -103,6 +103,7 @@ async def fail(
     schema: str,
     pool_id: str,
     ids: Sequence[int],
+    locked_at: Sequence[datetime],
     messages: Sequence[str | None],
     delays: Sequence[float | None],
     permanent: Sequence[bool],
@@ -116,6 +117,7 @@ async def fail(
         schema: of the queue.
         pool_id: who must hold the jobs.
         ids: the jobs; the other sequences go with it.
+        locked_at: when each was claimed.
         messages: each job's `last_error`.
         delays: seconds until it is tried again; None for graphile-worker's backoff.
         permanent: whether all its attempts are used up by this.
@@ -124,6 +126,7 @@ async def fail(
     parameters = {
         "pool_id": pool_id,
         "ids": ids,
+        "locked_at": locked_at,
         "messages": messages,
         "delays": delays,
         "permanent": permanent,
@@ -136,13 +139,28 @@ async def return_jobs(
     schema: str,
     pool_id: str,
     ids: Sequence[int],
+    locked_at: Sequence[datetime],
     messages: Sequence[str | None],
     *,
     careful: bool = False,
 ) -> list[Unsettled]:
-    """Give jobs back uncounted; return those that were not settled; `careful` as in `complete`."""
-    parameters = {"pool_id": pool_id, "ids": ids, "messages": messages}
+    """Give jobs back uncounted; return those that were not settled; arguments as in `fail`."""
+    parameters = {"pool_id": pool_id, "ids": ids, "locked_at": locked_at, "messages": messages}
     return await _settle(connection, "return_jobs", schema, parameters, careful)
+
+
+class Held(NamedTuple):
+    """A job that a pool holds."""
+
+    id: int
+    locked_at: datetime
+
+
+async def held_jobs(connection: AsyncConnection[Any], schema: str, pool_id: str) -> list[Held]:
+    """Return the jobs that a pool holds; reads the whole table, as no index has `locked_by`."""
+    async with connection.cursor(binary=True, row_factory=class_row(Held)) as cursor:
+        await cursor.execute(statement("held_jobs", schema), {"pool_id": pool_id})
+        return await cursor.fetchall()
 
 
 async def reschedule(

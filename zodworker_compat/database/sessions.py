@@ -1,5 +1,7 @@
 """A worker's long-lived connections: one per loop, opened when needed, replaced when broken."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -51,8 +53,15 @@ class Session:
         """
         if self._connection is not None and not self._connection.closed:
             return self._connection
+        # A connect that is cancelled half-way would keep the server waiting for its authentication,
+        # and DROP DATABASE waiting for the server: up to a minute. So it is finished, and closed.
+        opening = asyncio.ensure_future(self._open())
         try:
-            self._connection = await self._open()
+            self._connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with suppress(psycopg.Error):
+                await (await opening).close()
+            raise
         except psycopg.OperationalError as error:
             raise unavailable(self.conninfo, error) from error
         return self._connection

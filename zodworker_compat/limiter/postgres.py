@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 Limits: TypeAlias = Mapping[str, int] | Callable[[str], int | Awaitable[int | None] | None]
 """How many jobs of a flag may run; a flag it does not know (None) gets the default."""
 
+REFUSED_FOR: Final = 0.25
+"""Seconds that a flag which was full is left alone: else its jobs would be put back in a circle."""
 ERROR_DELAY: Final = 1.0
 """Seconds a job waits that could not ask for its slots: else it would come back at once."""
 
@@ -77,6 +80,9 @@ class PostgresRateLimiter:
         self._takes: set[asyncio.Future[None]] = set()
         self._closed_flags: set[str] = set()
         """Refused for want of a limit above zero: no slot tells the database so."""
+        self._refused: dict[str, float] = {}
+        """Flags that were full when a job of ours asked; until when they are not claimed. The table
+        knows a flag's size from who took a slot last: under a lowered limit it says "free"."""
         self._renewal: asyncio.Task[None] | None = None
         if runner_options is not None:
             self._use(runner_options)
@@ -123,7 +129,9 @@ class PostgresRateLimiter:
         for flag in list(self._closed_flags):
             if await self._limit(flag) > 0:
                 self._closed_flags.discard(flag)
-        return found | self._closed_flags
+        now = monotonic()
+        self._refused = {flag: until for flag, until in self._refused.items() if until > now}
+        return found | self._closed_flags | self._refused.keys()
 
     def wrap_task(self, task: Task, reschedule: Reschedule) -> Task:
         """Return a task that holds its slots while it runs, or is put back."""
@@ -182,6 +190,7 @@ class PostgresRateLimiter:
             return False
         async with self._connection() as (connection, schema):
             refused = await slots.take(connection, schema, _holder(job), sizes, self._window)
+        self._refused |= dict.fromkeys(refused, monotonic() + REFUSED_FOR)
         return not refused
 
     async def _limit(self, flag: str) -> int:

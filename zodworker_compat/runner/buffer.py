@@ -77,6 +77,10 @@ class Buffer:
         if not self._jobs:
             self._on_low()
 
+    def ids(self) -> set[int]:
+        """The jobs that wait."""
+        return {job.id for job in self._jobs}
+
     def drain(self) -> list[Claimed]:
         """Take out all that waits, to be given back; hold nothing until a job ends quickly."""
         jobs = list(self._jobs)

@@ -75,6 +75,10 @@ class Executor:
         if not self._buffer.closed:
             self._start_slot()
 
+    def ids(self) -> set[int]:
+        """The jobs that run."""
+        return {*self._running}
+
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Wait for the running jobs; once `hurry` is set cancel them and give them back.
 

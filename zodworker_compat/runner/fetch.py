@@ -1,6 +1,7 @@
 """Claims jobs whenever there is room for them."""
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -31,8 +32,10 @@ class Claimer:
         settler: Settler,
         alarm: Alarm,
         limits: Limits,
-        throttle: Throttle | None = None,
+        throttle: Throttle | None,
+        known_ids: Callable[[], set[int]],
     ) -> None:
+        """`known_ids` are the jobs that wait, run or are being settled in this process."""
         self._pool = pool
         self._buffer = buffer
         self._settler = settler
@@ -47,6 +50,8 @@ class Claimer:
         self._notified = False
         self._stopping = False
         self._in_vain = 0
+        self._known_ids = known_ids
+        self._is_sure = True  # that what we hold in the table is what we know of
 
     async def connect(self) -> None:
         """Connect and look the task ids up.
@@ -143,20 +148,52 @@ class Claimer:
         try:
             forbidden = await self._throttle.forbidden_flags() if self._throttle else None
             connection = await self._session.connection()
+            await self.return_lost()
+            self._is_sure = False
             batch = await queue.claim(
                 connection, self._pool.options.schema, self._pool.id, task_ids, limit, forbidden
             )
+            self._is_sure = True
         except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
             self._pool.emit("worker:getJob:error", error=error)
             raise
         if not batch.jobs:
             self._pool.emit("worker:getJob:empty")
         self._pool.emit_jobs("localQueue:getJobs:complete", batch.jobs)
+        if self._buffer.closed:
+            self._settler.give_back(batch.jobs)
+            return 0, False
         fitting, excess = self._limits.admit(batch.jobs, limit)
         self._settler.give_back(excess)
         self._buffer.put(fitting)
         # A full batch that left room was made small on purpose: there may be more.
         return len(fitting), batch.more or (len(batch.jobs) == limit and len(fitting) < wanted)
+
+    async def return_lost(self) -> None:
+        """Give back what a claim took whose answer never came: nobody else would, as we live.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+            psycopg.Error: it refused; call again.
+        """
+        if self._is_sure:
+            return
+        schema, pool_id = self._pool.options.schema, self._pool.id
+        connection = await self._session.connection()
+        held = await queue.held_jobs(connection, schema, pool_id)
+        known = self._known_ids()
+        lost = [job for job in held if job.id not in known]
+        if lost:
+            logger.warning("Giving back %d jobs: their claim got no answer", len(lost))
+            await queue.return_jobs(
+                connection,
+                schema,
+                pool_id,
+                [job.id for job in lost],
+                [job.locked_at for job in lost],
+                [None for _ in lost],
+            )
+        self._is_sure = True
 
     async def _resolve(self) -> bool:
         """Look the task ids up; return whether they have changed."""

@@ -5,9 +5,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+import psycopg
+
 from zodworker_compat.cron import CronItem
 from zodworker_compat.database.refusals import explained
-from zodworker_compat.errors import ConfigurationError, MigrationError
+from zodworker_compat.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    MigrationError,
+)
 from zodworker_compat.events import Events
 from zodworker_compat.job import Job
 from zodworker_compat.limiter import RateLimiter
@@ -98,12 +104,19 @@ class Runner:
         )
         self._limits = Limits(pool)
         self._claimer = Claimer(
-            pool, self._buffer, self._settler, self._alarm, self._limits, self._throttle
+            pool,
+            self._buffer,
+            self._settler,
+            self._alarm,
+            self._limits,
+            self._throttle,
+            self._known_ids,
         )
         self._listener = Listener(pool, self._claimer.notified, self._refuse_migration)
         self._cron = Cron(pool, cron_items, clock) if cron_items else None
         self._executor: Executor | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._once = False
         self._stop: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self.is_clean = True
@@ -138,11 +151,16 @@ class Runner:
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached.
         """
+        self._once = True
         await self._open()
+        claiming = asyncio.create_task(self._claimer.run_once())
+        self._loops["claim"] = claiming
         try:
-            await self._claimer.run_once()
+            await asyncio.wait([claiming])
         finally:
             await self.stop()
+        if not claiming.cancelled():
+            claiming.result()
         await self.wait()
 
     async def wait(self) -> None:
@@ -213,8 +231,12 @@ class Runner:
         return self._stop
 
     def _settled(self, queue_freed: bool) -> None:
-        if queue_freed or "claim" not in self._loops:
+        if queue_freed or self._once:
             self._alarm.pulse()
+
+    def _known_ids(self) -> set[int]:
+        running = self._executor.ids() if self._executor is not None else set()
+        return {*self._buffer.ids(), *running, *self._settler.ids()}
 
     def _refuse_migration(self, revision: int) -> None:
         self._end(
@@ -241,6 +263,7 @@ class Runner:
                 self.is_clean = await self._executor.drain(self._hurry)
             self._settler.close(FLUSH_TIMEOUT)
             await self._join("settle", FLUSH_TIMEOUT)
+            await self._return_lost()
             await self._connections.close()
         except BaseException as error:
             self._pool.emit("pool:gracefulShutdown:error", error=error)
@@ -252,6 +275,15 @@ class Runner:
             await self._pool.events.close(FLUSH_TIMEOUT)
             self._listener.tried.set()  # start() may still be waiting for it
             self._stopped.set()
+
+    async def _return_lost(self) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                await self._claimer.return_lost()
+        except (psycopg.Error, DatabaseUnavailableError, TimeoutError) as error:
+            logger.error("Jobs whose claim got no answer may stay locked for four hours: %s", error)
+        finally:
+            await self._claimer.close()
 
     async def _join(self, name: str, seconds: float) -> None:
         if task := self._loops.get(name):

@@ -59,12 +59,6 @@ class Results:
     returned: list[Result] = field(factory=list)
     """Jobs to be given back uncounted."""
 
-    def extend(self, other: "Results") -> None:
-        """Add what waits elsewhere."""
-        self.done += other.done
-        self.failed += other.failed
-        self.returned += other.returned
-
     def clear(self) -> None:
         """Forget all."""
         self.done, self.failed, self.returned = [], [], []
@@ -96,6 +90,15 @@ class Settler:
         self._outage = Outage(logger, "settle jobs")
         self._tried_busy = 0.0
         self._deadline: float | None = None
+
+    def ids(self) -> set[int]:
+        """The jobs whose results are not written yet."""
+        return {
+            result.job.id
+            for results in (self._waiting, self._writing, self._busy)
+            for part in (results.done, results.failed, results.returned)
+            for result in part
+        }
 
     @property
     def backlog(self) -> int:
@@ -142,11 +145,13 @@ class Settler:
                 if self._deadline is not None and self._busy and monotonic() > self._deadline:
                     self._give_up(self._busy)
                 self._waiting, self._writing = Results(), self._waiting
-                if self._busy and monotonic() - self._tried_busy >= BUSY_DELAY:
-                    self._writing.extend(self._busy)
-                    self._busy, self._tried_busy = Results(), monotonic()
                 freed = self._writing.in_named_queue()
-                await self._write()
+                await self._write(careful=self._careful)
+                if self._busy and monotonic() - self._tried_busy >= BUSY_DELAY:
+                    self._writing, self._busy = self._busy, Results()
+                    self._tried_busy = monotonic()
+                    freed = freed or self._writing.in_named_queue()
+                    await self._write(careful=True)
                 self._on_settled(freed)
         finally:
             await self._session.close()
@@ -166,11 +171,11 @@ class Settler:
         )
         self._pool.emit_job("job:lost", job)
 
-    async def _write(self) -> None:
+    async def _write(self, *, careful: bool) -> None:
         retried = False
         while self._writing:
             try:
-                await self._write_once(retried=retried)
+                await self._write_once(retried=retried, careful=careful)
                 self._outage.worked()
             except (psycopg.Error, DatabaseUnavailableError) as error:
                 delay = self._outage.failed(error)
@@ -189,19 +194,30 @@ class Settler:
         )
         results.clear()
 
-    async def _write_once(self, *, retried: bool) -> None:
+    async def _write_once(self, *, retried: bool, careful: bool) -> None:
         batch, busy = self._writing, self._busy
-        await self._write_all(batch.done, busy.done, self._complete, retried=retried)
-        await self._write_all(batch.failed, busy.failed, self._fail, retried=retried)
-        await self._write_all(batch.returned, busy.returned, self._return, retried=retried)
+        await self._write_all(
+            batch.done, busy.done, self._complete, retried=retried, careful=careful
+        )
+        await self._write_all(
+            batch.failed, busy.failed, self._fail, retried=retried, careful=careful
+        )
+        await self._write_all(
+            batch.returned, busy.returned, self._return, retried=retried, careful=careful
+        )
 
     async def _write_all(
-        self, results: list[Result], busy: list[Result], write: _Write, *, retried: bool
+        self,
+        results: list[Result],
+        busy: list[Result],
+        write: _Write,
+        *,
+        retried: bool,
+        careful: bool,
     ) -> None:
         """Write `results` and empty it; one row that is refused or held up harms no other."""
         connection = await self._session.connection()
         size = len(results)
-        careful = self._careful
         while results:
             part = results[:size]
             try:
@@ -247,6 +263,7 @@ class Settler:
             self._pool.options.schema,
             self._pool.id,
             _ids(results),
+            [result.job.locked_at for result in results],
             [result.message for result in results],
             [failure.delay for failure in failures],
             [failure.is_permanent for failure in failures],
@@ -261,6 +278,7 @@ class Settler:
             self._pool.options.schema,
             self._pool.id,
             _ids(results),
+            [result.job.locked_at for result in results],
             [result.message for result in results],
             careful=careful,
         )

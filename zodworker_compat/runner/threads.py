@@ -36,16 +36,12 @@ class Threads:
         future: asyncio.Future[Outcome] = loop.create_future()
         context = contextvars.copy_context()
         self._busy += 1
-        future.add_done_callback(self._freed)
         if self._busy > self._started < self._size:
             self._started += 1
             name = f"{self._name}-{self._started}"
             Thread(target=self._serve, args=(loop,), name=name, daemon=True).start()
         self._work.put((lambda: context.run(function, *arguments), future))
         return future
-
-    def _freed(self, _future: "asyncio.Future[Outcome]") -> None:
-        self._busy -= 1
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while (work := self._work.get()) is not None:
@@ -56,17 +52,19 @@ class Threads:
             except BaseException as raised:  # noqa: BLE001 - SystemExit too ends the job, not the thread
                 error = raised
             try:
-                loop.call_soon_threadsafe(_resolve, future, result, error)
+                loop.call_soon_threadsafe(self._resolve, future, result, error)
             except RuntimeError:  # the loop was closed while the handler ran
                 return
             del work, function, future, result, error
+
+    def _resolve(
+        self, future: "asyncio.Future[Outcome]", result: Any, error: BaseException | None
+    ) -> None:
+        self._busy -= 1  # now, not when the future is cancelled: the thread went on until here
+        if not future.done():
+            future.set_result((result, error))
 
     def stop(self) -> None:
         """Let idle threads end; one that is busy ends after its handler."""
         for _ in range(self._started):
             self._work.put(None)
-
-
-def _resolve(future: "asyncio.Future[Outcome]", result: Any, error: BaseException | None) -> None:
-    if not future.done():
-        future.set_result((result, error))

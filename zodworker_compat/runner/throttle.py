@@ -71,7 +71,7 @@ class Throttle:
         try:
             await self._wrapped[job.task_identifier](payload, job, helpers)
         finally:
-            del self._calls[job.id]
+            self._calls.pop(job.id, None)  # another run of the same job may have been here
             if job.id in self._rescheduled:
                 self._rescheduled.discard(job.id)
                 raise RescheduledError

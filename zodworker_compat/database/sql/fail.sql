@@ -4,6 +4,9 @@
 -- Returns the ids that were not settled: `is_busy` if the job is still the pool's, and locked by
 -- an open transaction; else it was not the pool's any more, and its result changed nothing.
 --
+-- `locked_at` tells this claim from a later one of the same pool: if the answer to a first try is
+-- lost, the pool may have claimed the job again before the second.
+--
 -- The lines marked `careful` step over rows that an open transaction holds, such as one that has
 -- enqueued a running job's key again: one of them must not hold up all others. They cost 2.5 µs
 -- for each job, so they are left out until a statement has waited too long (lock_timeout).
@@ -22,9 +25,10 @@ failed as (
         locked_by = null,
         locked_at = null
     from unnest(
-        %(ids)s::bigint[], %(messages)s::text[], %(delays)s::float8[], %(permanent)s::boolean[]
-    ) as failure (id, message, delay, permanent)
+        %(ids)s::bigint[], %(locked_at)s::timestamptz[], %(messages)s::text[], %(delays)s::float8[], %(permanent)s::boolean[]
+    ) as failure (id, locked_at, message, delay, permanent)
     where job.id = failure.id and job.locked_by = %(pool_id)s
+      and job.locked_at = failure.locked_at
       and job.id in (select id from held) -- careful
     returning job.id, job.job_queue_id
 ),
@@ -38,7 +42,7 @@ select
     lost.id,
     exists (
         select from :schema._private_jobs as job
-        where job.id = lost.id and job.locked_by = %(pool_id)s
+        where job.id = lost.id and job.locked_by = %(pool_id)s and job.locked_at = lost.locked_at
     ) as is_busy
-from unnest(%(ids)s::bigint[]) as lost (id)
+from unnest(%(ids)s::bigint[], %(locked_at)s::timestamptz[]) as lost (id, locked_at)
 where not exists (select from failed where failed.id = lost.id)
