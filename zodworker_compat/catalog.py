@@ -18,6 +18,7 @@ from zodworker_compat.errors import CatalogError, OptionError, UnknownTaskError,
 from zodworker_compat.options import TaskOptions
 from zodworker_compat.payload import PayloadCodec
 from zodworker_compat.payload.codec import reference_validator
+from zodworker_compat.payload.keywords import misspelt
 from zodworker_compat.payload.problems import find_problems
 from zodworker_compat.payload.stringify import json_pointer
 
@@ -330,6 +331,10 @@ def _check_schema(identifier: str, source: _Source) -> None:
             identifier=identifier,
             pointer=json_pointer(error.absolute_path),
         ) from None
+    for problem in misspelt(schema):
+        raise CatalogError(
+            problem.message, file=file, identifier=identifier, pointer=problem.pointer
+        )
 
 
 @cache

@@ -266,11 +266,11 @@ def merge(task: TaskOptions, call: EnqueueOptions, payload: Any) -> dict[str, An
         )
     }
     if queue_name := computed(task.queue_name):
-        merged["queue_name"] = queue_name(payload)
+        merged["queue_name"] = _call("queue_name", queue_name, payload)
         if merged["queue_name"] is not None:
             check_queue_name(merged["queue_name"])
     if job_key := computed(task.job_key):
-        merged["job_key"] = job_key(payload) or call_only(call.job_key)
+        merged["job_key"] = _call("job_key", job_key, payload) or call_only(call.job_key)
         if merged["job_key"] is not None:
             check_job_key(merged["job_key"])
     for name in ("queue_name", "job_key", "job_key_mode"):
@@ -280,6 +280,16 @@ def merge(task: TaskOptions, call: EnqueueOptions, payload: Any) -> dict[str, An
     if merged["flags"] is not None:
         merged["flags"] = list(merged["flags"])
     return merged
+
+
+def _call(option: str, function: Callable[[Any], str | None], payload: Any) -> str | None:
+    try:
+        return function(payload)
+    except Exception as error:
+        error.add_note(
+            f"raised by the task's {option} function, which gets the payload as enqueued"
+        )
+        raise
 
 
 def call_only(value: Clearable[str]) -> str | None:

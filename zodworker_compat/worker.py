@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from attrs import evolve
+from attrs import evolve, fields
 
 from zodworker_compat import maintenance, signals
 from zodworker_compat.catalog import Task, WorkerCatalog
@@ -27,7 +27,6 @@ from zodworker_compat.limiter import ManagedRateLimiter, RateLimiter
 from zodworker_compat.maintenance import CleanupOptions, Reporter
 from zodworker_compat.observability.tracing import Tracing
 from zodworker_compat.options import Computed, JobKeyMode, TaskOptions
-from zodworker_compat.payload import PayloadCodec
 from zodworker_compat.recurring import (
     CronKeywords,
     RecurringTaskSpec,
@@ -37,6 +36,7 @@ from zodworker_compat.recurring import (
     recurring_task,
 )
 from zodworker_compat.runner import Retry, RunnableTask, Runner, RunOptions
+from zodworker_compat.runner.task import check_handler
 from zodworker_compat.runner_options import RunnerOptions, as_timedelta
 
 if TYPE_CHECKING:
@@ -56,6 +56,27 @@ class TaskKeywords(TypedDict, total=False):
     priority: int | None
     flags: list[str] | None
     queue_name: Computed | None
+
+
+def _without_run_options(
+    tasks: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Take `timeout`, `retry` and `concurrency`, which are not the catalog's, out of literal tasks."""
+    names = [field.name for field in fields(RunOptions)]
+    own, run_options = {}, {}
+    for identifier, given in tasks.items():
+        if isinstance(given, Mapping):
+            run_options[identifier] = {name: given[name] for name in names if name in given}
+            given = {name: value for name, value in given.items() if name not in names}  # noqa: PLW2901
+        own[identifier] = given
+    return own, run_options
+
+
+def _check_type(argument: str, given: object, kind: type) -> None:
+    if given is not None and not isinstance(given, kind):
+        raise ConfigurationError(
+            f"{argument} must be {kind.__name__}(...), got {type(given).__name__}"
+        )
 
 
 class ZodWorker(AsyncClient):
@@ -122,8 +143,12 @@ class ZodWorker(AsyncClient):
     ) -> None:
         if catalog is not None and (schema is not None or tasks is not None):
             raise ConfigurationError("Give either catalog, or schema and tasks; not both.")
+        tasks, run_options = _without_run_options(tasks or {})
         if catalog is None:
-            catalog = WorkerCatalog.of(schema=schema or {}, tasks=tasks or {}, name=name)
+            catalog = WorkerCatalog.of(schema=schema or {}, tasks=tasks, name=name)
+        _check_type("runner_options", runner_options, RunnerOptions)
+        _check_type("defaults", defaults, TaskOptions)
+        _check_type("cleanup", cleanup, CleanupOptions)
         super().__init__(
             catalog,
             runner_options=runner_options,
@@ -146,7 +171,7 @@ class ZodWorker(AsyncClient):
         self._forget_signals: signals.Forget = lambda _clean=True, /: None
         self._starting = asyncio.Lock()
         for identifier, handler in self.catalog.handlers.items():
-            self.task(identifier)(handler)
+            self.task(identifier, **run_options.get(identifier, {}))(handler)
         self._recurring: dict[str, tuple[CronItem, RunnableTask]] = {}
         self._crontab = read_crontab(crontab, crontab_file)
         self._add_maintenance(cleanup, reporter)
@@ -198,6 +223,7 @@ class ZodWorker(AsyncClient):
             )
 
         def register(handler: Handler) -> Handler:
+            check_handler(identifier, handler)
             self._prepare.overrides[identifier] = self._define(
                 identifier, schema, payload_type or payload_type_of(handler), options
             )
@@ -303,11 +329,10 @@ class ZodWorker(AsyncClient):
     ) -> Task:
         own = TaskOptions.of(options)
         if schema is not None:
-            return Task(
-                identifier=identifier,
-                codec=PayloadCodec.compile(identifier, schema, payload_type=payload_type),
-                options=own,
-            )
+            made = WorkerCatalog.of(
+                name=self.name, schema={identifier: schema}, tasks={identifier: own}
+            ).get(identifier)
+            return evolve(made, codec=made.codec.typed(payload_type))
         task = self._prepare.task(identifier)
         codec = task.codec.typed(payload_type) if payload_type else task.codec
         return evolve(task, codec=codec, options=own.over(task.options))

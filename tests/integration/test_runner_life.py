@@ -406,3 +406,29 @@ async def test_a_stop_while_run_once_claims_leaves_nothing_locked(
     await asyncio.wait_for(running, 15)
     assert await jobs.locked() == 0
     assert await jobs.count() in {0, 3}
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_a_handler_that_listens_to_the_abort_signal_can_finish(
+    jobs, make_runner, kind
+) -> None:
+    """The signal comes after half of a short shutdown timeout; the rest is the handler's."""
+    started = threading.Event()
+
+    async def listens(payload, job, helpers) -> None:
+        started.set()
+        await helpers.abort_signal.wait()
+
+    def listens_in_a_thread(payload, job, helpers) -> None:
+        started.set()
+        assert helpers.abort_signal.wait(10)
+
+    runner = make_runner(
+        listens if kind == "async" else listens_in_a_thread, shutdown_timeout=4, enqueuer=object()
+    )
+    await jobs.add()
+    await runner.start()
+    assert await asyncio.to_thread(started.wait, 10)
+    await runner.stop()
+    assert await jobs.empty()
+    assert runner.is_clean

@@ -113,6 +113,25 @@ async def test_the_literal_port(database: str) -> None:
     assert sorted(map(str, seen)) == ["[2]", "{'id': '1'}"]
 
 
+async def test_a_literal_task_has_its_run_options_too(database: str) -> None:
+    attempts: list[int] = []
+
+    async def handler(payload: Any, job: Job) -> None:
+        attempts.append(job.attempts)
+        if job.attempts == 1:
+            raise RuntimeError
+
+    worker = ZodWorker(
+        name="workerQueue",
+        runner_options=options(database),
+        schema={"a": True},
+        tasks={"a": {"handler": handler, "retry": lambda _job, _error: 0, "concurrency": 1}},
+    )
+    await worker.enqueue("a")
+    await worker.run_once()
+    assert attempts == [1, 2]
+
+
 async def test_a_worker_without_a_catalog_defines_its_tasks_itself(database: str) -> None:
     worker = ZodWorker(name="own", runner_options=options(database))
     seen: list[Any] = []
@@ -140,6 +159,12 @@ async def test_what_registration_refuses(worker: ZodWorker) -> None:
         worker.task("startRun", max_attempts=0)(handler)
     with pytest.raises(ConfigurationError, match=r"not @worker\.task\."):
         worker.task(handler)
+    with pytest.raises(ConfigurationError, match=r"Task 'startRun': The handler .* 1 to 3"):
+        worker.task("startRun")(lambda: None)
+    with pytest.raises(ConfigurationError, match=r"Task 'startRun': 5 is no function"):
+        worker.task("startRun")(5)
+    with pytest.raises(CatalogError, match=r"other.*/minimun: .*did you mean 'minimum'"):
+        worker.task("other", schema={"type": "number", "minimun": 0})(handler)
     worker.task("startRun")(handler)
     with pytest.raises(ConfigurationError, match="has a handler already"):
         worker.task("startRun")
@@ -155,6 +180,12 @@ def test_what_construction_refuses() -> None:
         ZodWorker(name="x", catalog="workerQueue", schema={})
     with pytest.raises(CatalogError, match="Did you mean 'workerQueue'"):
         ZodWorker(name="x", catalog="workerQueu")
+    with pytest.raises(ConfigurationError, match=r"runner_options must be RunnerOptions\(\.\.\.\)"):
+        ZodWorker(name="x", runner_options={"concurrency": 5})
+    with pytest.raises(
+        ConfigurationError, match=r"cleanup must be CleanupOptions\(\.\.\.\), got dict"
+    ):
+        ZodWorker(name="x", cleanup={})
     with pytest.raises(ConfigurationError, match="concurrency must be greater than zero"):
         RunnerOptions(concurrency=0)
     with pytest.raises(ConfigurationError, match="poll_interval must be greater than zero"):
@@ -284,13 +315,14 @@ async def test_after_the_shutdown_timeout_jobs_are_handed_back(database: str) ->
     assert locked == [(None,)]
 
 
-async def test_a_stop_while_it_starts(worker: ZodWorker, database: str) -> None:
+async def test_a_stop_while_it_starts(
+    worker: ZodWorker, database: str, eventually: Callable[..., Any]
+) -> None:
     @worker.task("startRun")
     async def handler(payload: Any) -> None: ...
 
     starting = asyncio.create_task(worker.run_until_stopped())
-    while worker._runner is None:
-        await asyncio.sleep(0)
+    await eventually(lambda: worker._runner is not None)
     await worker.stop()
     await asyncio.wait_for(starting, 10)
     assert jobs_left(database, "locked_at is not null") == 0

@@ -105,3 +105,16 @@ def test_a_worker_without_a_limiter_reads_no_flags_to_claim() -> None:
     assert "forbidden" not in plain
     assert limited.count("%(forbidden)s") == 3
     assert [line for line in limited.splitlines() if "-- limited" not in line] == plain.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"report": 2}, "write 'rl:report'"),
+        (2, "must be a mapping"),
+        ({"rl:r": "2"}, "must be a whole number, got '2'"),
+    ],
+)
+def test_limits_that_would_limit_nothing_are_refused(limits, message) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        PostgresRateLimiter(limits)

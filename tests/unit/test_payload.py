@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from zodworker_compat.errors import CatalogError, PayloadSerialisationError, PayloadValidationError
 from zodworker_compat.payload import UNSET, PayloadCodec, Unset
 from zodworker_compat.payload.formats import EPOCH, is_url, parse_date
+from zodworker_compat.payload.keywords import misspelt
 
 ID = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
 DATE = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}
@@ -429,3 +430,34 @@ class TestReferences:
     def test_a_property_may_be_called_ref(self) -> None:
         schema = {"properties": {"$ref": {"type": "string"}, "$defs": {"type": "number"}}}
         assert codec(schema).decode({"$ref": "x", "$defs": 1}) == {"$ref": "x", "$defs": 1}
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        (
+            {"type": "number", "minimun": 0},
+            "/minimun: is no keyword of JSON Schema; did you mean 'minimum'?",
+        ),
+        ({"property": {}}, "/property: is no keyword of JSON Schema; did you mean 'properties'?"),
+        (
+            {"properties": {"minimun": {"x-zod": "coerce.dat"}}},
+            "/properties/minimun/x-zod: 'coerce.dat' is not one of coerce.date, date",
+        ),
+        (
+            {"anyOf": [{}, {"items": {"enums": []}}]},
+            "/anyOf/1/items/enums: is no keyword of JSON Schema; did you mean 'enum'?",
+        ),
+    ],
+)
+def test_misspelt_keywords_are_found(schema: dict, problem: str) -> None:
+    assert [str(each) for each in misspelt(schema)] == [problem]
+
+
+def test_other_vocabularies_are_accepted() -> None:
+    assert (
+        list(
+            misspelt({"x-owner": "billing", "markdownDescription": "*", "properties": {"typo": {}}})
+        )
+        == []
+    )

@@ -34,7 +34,7 @@ or try it without a server of your own: zodworker demo"""
 
 
 def resolve_conninfo(
-    connection_string: str | None = None, environ: Mapping[str, str] = os.environ
+    connection_string: str | None = None, environ: Mapping[str, str] | None = None
 ) -> str:
     """Return the libpq connection string to use; "" leaves all to the `PG*` variables.
 
@@ -43,6 +43,7 @@ def resolve_conninfo(
     Raises:
         ConfigurationError: none is given, or it is not a connection string.
     """
+    environ = os.environ if environ is None else environ
     given = connection_string or environ.get("DATABASE_URL")
     if not given:
         if any(environ.get(name) for name in PG_VARIABLES):

@@ -49,7 +49,7 @@ class Binaries:
         return int(re.sub(r"\D.*", "", self.version))
 
 
-def find_binaries(environ: Mapping[str, str] = os.environ) -> Binaries:
+def find_binaries(environ: Mapping[str, str] | None = None) -> Binaries:
     """Return the PostgreSQL to start: `PG_BINDIR`, else the wheel's, else a local one.
 
     Of several in one place the newest is taken; `ZODWORKER_PG_MAJOR` (e.g. "16") asks for
@@ -59,6 +59,7 @@ def find_binaries(environ: Mapping[str, str] = os.environ) -> Binaries:
     Raises:
         EmbeddedPostgresError: there is none; the message says what to do.
     """
+    environ = os.environ if environ is None else environ
     if bindir := environ.get("PG_BINDIR"):
         if found := _inspect(Path(bindir), "PG_BINDIR"):
             return found

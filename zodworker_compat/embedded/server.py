@@ -46,11 +46,11 @@ class EmbeddedPostgres:
         binaries: Binaries | None = None,
         *,
         settings: Mapping[str, str] | None = None,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.binaries = binaries or find_binaries(environ)
         self._settings = {**SETTINGS, **(settings or {})}
-        self._environ = environ
+        self._environ = os.environ if environ is None else environ
         self._supervisor: subprocess.Popen[str] | None = None
         self._answer: dict[str, Any] = {}
 

@@ -66,6 +66,7 @@ class PostgresRateLimiter:
         runner_options: RunnerOptions | None = None,
     ) -> None:
         self._limits = {} if limits is None else limits
+        _check_limits(self._limits, prefix)
         self._default = default
         self._prefix = prefix
         self._window = as_timedelta(window)
@@ -241,3 +242,20 @@ class PostgresRateLimiter:
 
 def _holder(job: Job) -> tuple[int, str]:
     return int(job.id), job.locked_by or ""
+
+
+def _check_limits(limits: object, prefix: str) -> None:
+    if callable(limits):
+        return
+    if not isinstance(limits, Mapping):
+        raise ConfigurationError(
+            f"limits must be a mapping of flags to numbers, or a function, got {limits!r}"
+        )
+    for flag, limit in limits.items():
+        if not str(flag).startswith(prefix):
+            raise ConfigurationError(
+                f"The flag {flag!r} does not begin with the prefix {prefix!r}, so nothing would be "
+                f"limited; write {prefix + str(flag)!r}, in the jobs' flags too, or set prefix"
+            )
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise ConfigurationError(f"The limit of {flag!r} must be a whole number, got {limit!r}")

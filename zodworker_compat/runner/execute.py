@@ -23,6 +23,9 @@ from zodworker_compat.runner.throttle import RescheduledError, Throttle
 
 LONGEST_TURN: Final = 0.005
 """Seconds a slot may go from job to job without letting the event loop do anything else."""
+ABORT_AFTER: Final = 5.0
+"""Seconds after which a shutdown sets the abort signals, or half of its time if that is less, as
+graphile-worker's gracefulShutdownAbortTimeout: handlers that listen have the rest to finish."""
 CANCEL_GRACE: Final = 1.0
 """Seconds a cancelled handler has to clean up before its job is given back without it."""
 
@@ -51,6 +54,7 @@ class Executor:
         self._running: dict[int, Claimed] = {}
         """Job id -> the claim whose run may still say what becomes of the job."""
         self._aborts: set[Abort] = set()
+        self._is_cancelling = False
         """Of runs that have a timeout."""
         self._is_clean = True
         self._told_at = 0.0
@@ -88,12 +92,17 @@ class Executor:
             Whether no job had to be given back.
         """
         self._told_at = perf_counter()
+        seconds = self._pool.shutdown_timeout.total_seconds() or 2 * ABORT_AFTER
+        warning = asyncio.get_running_loop().call_later(
+            min(ABORT_AFTER, seconds / 2), self._ask_to_abort
+        )
         hurried = asyncio.ensure_future(hurry.wait())
         while self._slots and not hurried.done():
             await asyncio.wait([*self._slots, hurried], return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
-        for abort in (self._pool.abort, self._pool.abort_threads, *self._aborts):
-            abort.set()
+        warning.cancel()
+        self._ask_to_abort()
+        self._is_cancelling = True
         if self._slots:
             for slot in self._slots:
                 slot.cancel()
@@ -108,6 +117,10 @@ class Executor:
         self._running.clear()
         self._threads.stop()
         return self._is_clean
+
+    def _ask_to_abort(self) -> None:
+        for abort in (self._pool.abort, self._pool.abort_threads, *self._aborts):
+            abort.set()
 
     async def _slot(self) -> None:
         slot = asyncio.current_task()
@@ -211,7 +224,7 @@ class Executor:
                     thread = self._threads.submit(task.handler, *arguments)
                     await _finish(await asyncio.shield(thread))
         except BaseException as error:
-            if not timer.expired() or self._pool.abort.is_set():
+            if not timer.expired() or self._is_cancelling:
                 raise
             ended_by = error
         finally:
@@ -242,7 +255,7 @@ class Executor:
     def _ended_by(self, error: BaseException, job: Claimed, task: RunnableTask) -> None:
         if not self._release(job):
             return
-        if isinstance(error, asyncio.CancelledError) and self._pool.abort.is_set():
+        if isinstance(error, asyncio.CancelledError) and self._is_cancelling:
             self._give_back(job)
             return
         logger.error(

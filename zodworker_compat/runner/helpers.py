@@ -32,8 +32,9 @@ class JobHelpers:
     logger: Logger
     """Adds `job_id`, `task_identifier` and `attempt` to each record."""
     abort_signal: asyncio.Event
-    """Set when the task's timeout or the shutdown deadline has come; the handler is cancelled at
-    the same time."""
+    """Set at the task's `timeout`, and 5 s after a shutdown began (or after half of its
+    `shutdown_timeout`, if that is less): a handler that listens has the rest to finish, then it is
+    cancelled. What it has reached when it returns counts, also within a second of that."""
     _enqueuer: Any = field(repr=False)
     _connections: "Connections" = field(repr=False)
 
@@ -76,8 +77,8 @@ class SyncJobHelpers:
     job: Job
     logger: Logger
     abort_signal: threading.Event
-    """Set when the task's timeout or the shutdown deadline has come: a thread cannot be cancelled,
-    so look at it, and return: the job has failed or was given back, nothing changes that."""
+    """Set as the one of an async handler. A thread cannot be cancelled, so look at it and return: at
+    the deadline the job has failed or is given back, and nothing changes that."""
     _enqueuer: Any = field(repr=False)
     _connections: "Connections" = field(repr=False)
     _loop: asyncio.AbstractEventLoop = field(repr=False)

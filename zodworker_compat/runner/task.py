@@ -79,6 +79,20 @@ class RunnableTask:
         return is_async(self.handler)
 
 
+def check_handler(identifier: str, handler: Any) -> None:
+    """Refuse what cannot be called as a handler, and name its task.
+
+    Raises:
+        ConfigurationError: see `positional_count`, or it is not callable at all.
+    """
+    if not callable(handler):
+        raise ConfigurationError(f"Task {identifier!r}: {handler!r} is no function.")
+    try:
+        positional_count(handler)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"Task {identifier!r}: {error}") from None
+
+
 def positional_count(handler: Callable[..., Any]) -> int:
     """Return how many of (payload, job, helpers) a handler takes.
 
