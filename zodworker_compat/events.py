@@ -21,6 +21,7 @@ When each event comes; `EVENTS` says what its listeners get:
 - `resetLocked:started`, `:success`, `:failure`: of the sweep of locks older than four hours.
 - `pool:fatalError`: a part of the runner crashed, or the schema was migrated to a newer revision;
   the worker stops.
+- `gracefulShutdown`, `forcefulShutdown`: a signal stops the worker, or a later one hurries it.
 - `stop`, `pool:gracefulShutdown`, `pool:gracefulShutdown:complete` or `:error`: of a stop.
 - `cron:*`: of recurring tasks.
 
@@ -28,9 +29,8 @@ graphile-worker's other events have nothing to tell here. One process has one po
 not workers with a life of their own: no `worker:create`, `worker:release`, `worker:stop`,
 `worker:fatalError`, `pool:gracefulShutdown:workerError`. The local queue has no modes: no
 `localQueue:init`, `localQueue:setMode`, `localQueue:refetchDelay:*`. A shutdown that reaches its
-deadline is still the graceful one: no `pool:forcefulShutdown*`, `forcefulShutdown`. The LISTEN
-connection is not borrowed: no `pool:listen:release`. Signals are the worker's, not the pool's: no
-`gracefulShutdown`.
+deadline is still the graceful one: no `pool:forcefulShutdown*`. The LISTEN connection is not
+borrowed: no `pool:listen:release`.
 """
 
 import asyncio
@@ -94,6 +94,14 @@ class PoolShutdown(Event):
     """The worker begins to stop."""
 
     message: str
+
+
+@frozen(kw_only=True)
+class Signalled(Event):
+    """A signal reached the process."""
+
+    signal: str
+    """Its name, such as "SIGTERM"."""
 
 
 @frozen(kw_only=True)
@@ -209,6 +217,8 @@ EVENTS: Final[Mapping[str, type[Event]]] = MappingProxyType(
         "cron:schedule": CronSchedule,
         "cron:scheduled": CronSchedule,
         "stop": Event,
+        "gracefulShutdown": Signalled,
+        "forcefulShutdown": Signalled,
     }
 )
 """Every event and what its listeners get."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from attrs import Attribute, asdict, evolve, field, fields, frozen
 
@@ -196,6 +196,17 @@ class TaskOptions:
         return evolve(
             defaults, **{name: value for name, value in as_dict(self).items() if value is not None}
         )
+
+
+class TaskKeywords(TypedDict, total=False):
+    """`TaskOptions` as keyword arguments; see there."""
+
+    max_attempts: int | None
+    job_key: Computed | None
+    job_key_mode: JobKeyMode | None
+    priority: int | None
+    flags: list[str] | None
+    queue_name: Computed | None
 
 
 @frozen(kw_only=True)

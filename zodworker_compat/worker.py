@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from attrs import evolve, fields
+from attrs import evolve
 
 from zodworker_compat import maintenance, signals
 from zodworker_compat.catalog import Task, WorkerCatalog
@@ -20,13 +20,13 @@ from zodworker_compat.cron.item import refuse_duplicates
 from zodworker_compat.database.connect import resolve_conninfo
 from zodworker_compat.database.pool_async import AsyncDatabase
 from zodworker_compat.errors import ConfigurationError
-from zodworker_compat.events import Events
+from zodworker_compat.events import Events, Signalled
 from zodworker_compat.handlers import payload_type_of
 from zodworker_compat.job import Job
 from zodworker_compat.limiter import ManagedRateLimiter, RateLimiter
 from zodworker_compat.maintenance import CleanupOptions, Reporter
 from zodworker_compat.observability.tracing import Tracing
-from zodworker_compat.options import Computed, JobKeyMode, TaskOptions
+from zodworker_compat.options import TaskKeywords, TaskOptions
 from zodworker_compat.recurring import (
     CronKeywords,
     RecurringTaskSpec,
@@ -36,7 +36,7 @@ from zodworker_compat.recurring import (
     recurring_task,
 )
 from zodworker_compat.runner import Retry, RunnableTask, Runner, RunOptions
-from zodworker_compat.runner.task import check_handler
+from zodworker_compat.runner.task import check_handler, without_run_options
 from zodworker_compat.runner_options import RunnerOptions, as_timedelta
 
 if TYPE_CHECKING:
@@ -45,31 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
-class TaskKeywords(TypedDict, total=False):
-    """`TaskOptions` as keyword arguments; see there."""
-
-    max_attempts: int | None
-    job_key: Computed | None
-    job_key_mode: JobKeyMode | None
-    priority: int | None
-    flags: list[str] | None
-    queue_name: Computed | None
-
-
-def _without_run_options(
-    tasks: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Take `timeout`, `retry` and `concurrency`, which are not the catalog's, out of literal tasks."""
-    names = [field.name for field in fields(RunOptions)]
-    own, run_options = {}, {}
-    for identifier, given in tasks.items():
-        if isinstance(given, Mapping):
-            run_options[identifier] = {name: given[name] for name in names if name in given}
-            given = {name: value for name, value in given.items() if name not in names}  # noqa: PLW2901
-        own[identifier] = given
-    return own, run_options
 
 
 def _check_type(argument: str, given: object, kind: type) -> None:
@@ -143,7 +118,7 @@ class ZodWorker(AsyncClient):
     ) -> None:
         if catalog is not None and (schema is not None or tasks is not None):
             raise ConfigurationError("Give either catalog, or schema and tasks; not both.")
-        tasks, run_options = _without_run_options(tasks or {})
+        tasks, run_options = without_run_options(tasks or {})
         if catalog is None:
             catalog = WorkerCatalog.of(schema=schema or {}, tasks=tasks, name=name)
         _check_type("runner_options", runner_options, RunnerOptions)
@@ -422,16 +397,18 @@ class ZodWorker(AsyncClient):
         After `shutdown_timeout` the rest is cancelled and handed back. Idempotent. A signal does
         the same; `zodworker_compat.signals` says what further ones do.
         """
-        if self._runner is not None:
-            await self._runner.stop()
-        if self._limiter_is_open and isinstance(self._rate_limiter, ManagedRateLimiter):
-            self._limiter_is_open = False
-            await self._rate_limiter.close()
-        if self._runner is not None:
-            self._forget_signals(self._runner.is_clean)
-            self._tell(logging.DEBUG, "stopped")
-        self._runner = None
-        await self.close()
+        try:
+            if self._runner is not None:
+                await self._runner.stop()
+            if self._limiter_is_open and isinstance(self._rate_limiter, ManagedRateLimiter):
+                self._limiter_is_open = False
+                await self._rate_limiter.close()
+        finally:
+            if self._runner is not None:
+                self._forget_signals(self._runner.is_clean)
+                self._tell(logging.DEBUG, "stopped")
+            self._runner = None
+            await self.close()
 
     async def _new_runner(self) -> Runner:
         if not self._handlers and not self._recurring:
@@ -493,11 +470,17 @@ class ZodWorker(AsyncClient):
         if self._runner is not None:
             limit = f"{self._shutdown_timeout} at most" if self._shutdown_timeout else "no limit"
             self._tell(logging.INFO, "%s: finishing running jobs, for %s", number.name, limit)
+            self.events.emit(
+                "gracefulShutdown", Signalled(pool_id=self._runner.pool_id, signal=number.name)
+            )
             self._runner.begin_stop()
 
     def _on_later_signal(self, number: signal.Signals) -> None:
         if self._runner is not None:
             self._tell(logging.WARNING, "%s: giving running jobs back", number.name)
+            self.events.emit(
+                "forcefulShutdown", Signalled(pool_id=self._runner.pool_id, signal=number.name)
+            )
             self._runner.hasten()
 
     def _tell(self, level: int, message: str, *arguments: object) -> None:

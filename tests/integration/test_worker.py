@@ -74,6 +74,7 @@ async def test_a_handler_gets_payload_job_and_helpers(worker: ZodWorker, databas
     assert payload == StartRun("r1")
     assert (job.id, job.payload, job.attempts) == (added.id, {"id": "r1", "extra": True}, 1)
     assert helpers.job is job
+    assert helpers.queue_name is job.queue_name is None
     assert jobs_left(database) == 0
 
 
@@ -280,6 +281,11 @@ async def test_a_signal_stops_every_worker_of_the_process(
     for worker in workers:
         worker.task(worker.name, schema=True)(handler)
         await worker.initialize()
+    heard: list[tuple[str, str]] = []
+    for worker in workers:
+        worker.events.on(
+            "gracefulShutdown", lambda event, name=worker.name: heard.append((name, event.signal))
+        )
     runs = [asyncio.create_task(worker.run_until_stopped()) for worker in workers]
     await workers[0].enqueue("one")
     await asyncio.wait_for(started.wait(), 10)
@@ -291,6 +297,7 @@ async def test_a_signal_stops_every_worker_of_the_process(
     released.set()
     await asyncio.wait_for(runs[0], 10)
     assert jobs_left(database) == 0
+    assert heard == [("one", "SIGTERM"), ("two", "SIGTERM")]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

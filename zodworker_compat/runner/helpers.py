@@ -38,6 +38,11 @@ class JobHelpers:
     _enqueuer: Any = field(repr=False)
     _connections: "Connections" = field(repr=False)
 
+    @property
+    def queue_name(self) -> str | None:
+        """The named queue of the job: `helpers.getQueueName()`, without a look-up."""
+        return self.job.queue_name
+
     async def enqueue(self, *args: Any, **kwargs: Any) -> Any:
         """Enqueue a job, as `ZodWorker.enqueue`."""
         return await self._enqueuer.enqueue(*args, **kwargs)
@@ -85,6 +90,11 @@ class SyncJobHelpers:
 
     def _blocking(self, call: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+    @property
+    def queue_name(self) -> str | None:
+        """The named queue of the job: `helpers.getQueueName()`, without a look-up."""
+        return self.job.queue_name
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Any:
         """Enqueue a job, as `ZodWorker.enqueue`."""

@@ -1,12 +1,12 @@
 """A task that can be run: how its payload is decoded, how its handler is called and limited."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field, fields, frozen
 
 from zodworker_compat.errors import ConfigurationError
 from zodworker_compat.runner.retry import Retry
@@ -77,6 +77,20 @@ class RunnableTask:
     @is_async.default
     def _is_async(self) -> bool:
         return is_async(self.handler)
+
+
+def without_run_options(
+    tasks: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Take `timeout`, `retry` and `concurrency`, which are not the catalog's, out of literal tasks."""
+    names = [attribute.name for attribute in fields(RunOptions)]
+    own, run_options = {}, {}
+    for identifier, given in tasks.items():
+        if isinstance(given, Mapping):
+            run_options[identifier] = {name: given[name] for name in names if name in given}
+            given = {name: value for name, value in given.items() if name not in names}  # noqa: PLW2901
+        own[identifier] = given
+    return own, run_options
 
 
 def check_handler(identifier: str, handler: Any) -> None:
