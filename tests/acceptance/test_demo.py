@@ -3,8 +3,10 @@
 import asyncio
 import io
 import json
+import logging
 import signal
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 
 import psycopg
@@ -70,6 +72,8 @@ async def test_an_interrupted_demo_drops_its_schemas(process, empty_database, ev
 
 
 async def test_two_demos_share_a_database(empty_database, small, console):
+    logger = logging.getLogger("zodworker_compat")
+    level = logger.level
     events = small(*({"id": f"e{number}"} for number in range(20)))
 
     reports = await asyncio.gather(
@@ -78,6 +82,7 @@ async def test_two_demos_share_a_database(empty_database, small, console):
 
     assert [report.exit_code for report in reports] == [0, 0], console.file.getvalue()
     assert schemas(empty_database) == set()
+    assert logger.level == level  # each demo is quiet, and the last one gives the level back
 
 
 async def test_a_job_that_is_missing_fails_the_demo(empty_database, small, console):
@@ -150,3 +155,14 @@ async def test_a_broken_connection_does_not_leave_the_schemas(
 async def test_a_server_that_is_not_there_is_an_error(console):
     with pytest.raises(DatabaseUnavailableError, match="cannot be reached"):
         await run("postgresql://postgres@127.0.0.1:9/none", console=console)
+
+
+def test_the_log_is_as_before_whichever_demo_ends_first() -> None:
+    quiet = sys.modules[run.__module__]._quiet
+    logger = logging.getLogger("zodworker_compat")
+    level = logger.level
+    with ExitStack() as second:
+        with quiet():
+            second.enter_context(quiet())
+        assert logger.level == logging.CRITICAL
+    assert logger.level == level

@@ -201,16 +201,21 @@ async def _running(workers: Workers) -> AsyncIterator[None]:
         await asyncio.gather(*(worker.stop() for worker in everyone))
 
 
+_levels: list[int] = []
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the failures that the demo asks for out of the log."""
     logger = logging.getLogger("zodworker_compat")
-    level = logger.level
+    _levels.append(logger.level)
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        level = _levels.pop()
+        if not _levels:  # the last of the demos that overlapped: this is the level before the first
+            logger.setLevel(level)
 
 
 async def _clock_ahead(connection: AsyncConnection[Any], business: Business) -> float:
