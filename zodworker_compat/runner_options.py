@@ -35,11 +35,16 @@ def _positive(_instance: object, attribute: "Attribute[Any]", value: Any) -> Non
         raise ConfigurationError(f"{attribute.name} {problem}, got {value!r}")
 
 
+def schema_name_problem(name: object) -> str | None:
+    """Return why `name` cannot be the name of a schema; None if it can."""
+    if isinstance(name, str) and 0 < len(name.encode()) <= LONGEST_NAME and "\0" not in name:
+        return None
+    return f"{name!r} cannot be the name of a schema: 1 to {LONGEST_NAME} bytes, none of them NUL"
+
+
 def _schema_name(_instance: object, _attribute: "Attribute[Any]", value: Any) -> None:
-    if not isinstance(value, str) or not 0 < len(value.encode()) <= LONGEST_NAME or "\0" in value:
-        raise ConfigurationError(
-            f"{value!r} cannot be the name of a schema: 1 to {LONGEST_NAME} bytes, none of them NUL"
-        )
+    if problem := schema_name_problem(value):
+        raise ConfigurationError(problem)
 
 
 @frozen(kw_only=True)

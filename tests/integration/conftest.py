@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from zodworker_compat import ZodWorker
 from zodworker_compat.runner import RunnableTask, Runner
 from zodworker_compat.runner_options import RunnerOptions
 
@@ -111,3 +112,15 @@ async def make_runner(database: str) -> AsyncIterator[Callable[..., Runner]]:
     yield make
     for runner in made:
         await runner.stop()
+
+
+@pytest.fixture
+async def worker(request: pytest.FixtureRequest, database: str) -> AsyncIterator[ZodWorker]:
+    """A worker of the test module's `CATALOG` that only enqueues."""
+    worker = ZodWorker(
+        name="test",
+        catalog=request.module.CATALOG,
+        runner_options=RunnerOptions(connection_string=database),
+    )
+    yield worker
+    await worker.close()

@@ -1,7 +1,6 @@
 """enqueue and dequeue on a real database: what is stored, what comes back, what is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -41,15 +40,6 @@ CATALOG = WorkerCatalog.of(
         },
     },
 )
-
-
-@pytest.fixture
-async def worker(database: str) -> AsyncIterator[ZodWorker]:
-    worker = ZodWorker(
-        name="test", catalog=CATALOG, runner_options=RunnerOptions(connection_string=database)
-    )
-    yield worker
-    await worker.close()
 
 
 async def rows(database: str) -> list[dict]:

@@ -1,7 +1,6 @@
 """enqueue_many: all or nothing, every bad item reported, results in the order of the requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,15 +29,6 @@ CATALOG = WorkerCatalog.of(
     schema={"a": True, "b": True, "c": True, "strict": ID},
     tasks={"a": {}, "b": {"queueName": "serial"}, "c": {"priority": 4}, "strict": {}},
 )
-
-
-@pytest.fixture
-async def worker(database: str) -> AsyncIterator[ZodWorker]:
-    worker = ZodWorker(
-        name="test", catalog=CATALOG, runner_options=RunnerOptions(connection_string=database)
-    )
-    yield worker
-    await worker.close()
 
 
 def count(database: str) -> int:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from zodworker_compat import EnqueueError, Job, RunnerOptions, WorkerCatalog, ZodWorker
+from zodworker_compat import EnqueueError, Job, WorkerCatalog, ZodWorker
 
 CATALOG = WorkerCatalog.of(name="test", schema={"t1": True, "t2": True}, tasks={"t1": {}, "t2": {}})
 R1 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -31,15 +31,6 @@ STATES = {
     "failed": "attempts = 5, last_error = 'e'",
     "failed and locked": "attempts = 5, last_error = 'e', locked_at = now(), locked_by = 'w'",
 }
-
-
-@pytest.fixture
-async def worker(database: str) -> AsyncIterator[ZodWorker]:
-    worker = ZodWorker(
-        name="test", catalog=CATALOG, runner_options=RunnerOptions(connection_string=database)
-    )
-    yield worker
-    await worker.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Enqueue inside the caller's own transaction, sync and async, from every library we say we take."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,15 +13,6 @@ from sqlalchemy.orm import Session
 from zodworker_compat import Client, RunnerOptions, TransactionError, WorkerCatalog, ZodWorker
 
 CATALOG = WorkerCatalog.of(name="test", schema={"t": True}, tasks={"t": {}})
-
-
-@pytest.fixture
-async def worker(database: str) -> AsyncIterator[ZodWorker]:
-    worker = ZodWorker(
-        name="test", catalog=CATALOG, runner_options=RunnerOptions(connection_string=database)
-    )
-    yield worker
-    await worker.close()
 
 
 @pytest.fixture

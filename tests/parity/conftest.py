@@ -2,11 +2,12 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,45 @@ def node_modules() -> Path:
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True)
             (folder / "installed").touch()
     return folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def answering_node(
+    node_modules: Path,
+) -> Callable[..., AbstractContextManager[Callable[[str, Any], str]]]:
+    """A Node process that answers each line of JSON, [question, value], with one line.
+
+    `with answering_node(script, *arguments, NODE_PATH=...) as ask: ask(question, value)`.
+    """
+
+    @contextmanager
+    def answering(
+        script: str, *arguments: str, **environ: str
+    ) -> Iterator[Callable[[str, Any], str]]:
+        process = subprocess.Popen(
+            ["node", "-e", script, *arguments],
+            env={**os.environ, "TZ": "UTC", **environ},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(question: str, value: Any) -> str:
+            process.stdin.write(json.dumps([question, value]) + "\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+
+        try:
+            yield ask
+        finally:
+            process.stdin.close()
+            process.wait(timeout=10)
+            process.stdout.close()
+
+    return answering
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """The same crontabs, the same words of refusal, the same minutes as graphile-worker's."""
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ require("readline").createInterface({ input: process.stdin }).on("line", (line) 
 """
 
 Ask = Callable[[str, Any], Any]
+AnsweringNode = Callable[..., AbstractContextManager[Callable[[str, Any], str]]]
 
 
 @pytest.fixture(scope="module", params=["0.16", "0.17"])
@@ -49,29 +49,9 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def node(node_modules: Path, version: str) -> Iterator[Ask]:
-    process = subprocess.Popen(
-        ["node", "-e", _SCRIPT, version],
-        env={**os.environ, "NODE_PATH": str(node_modules), "TZ": "UTC"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def ask(question: str, value: Any) -> Any:
-        process.stdin.write(json.dumps([question, value]) + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline(), parse_int=float)
-
-    try:
-        yield ask
-    finally:
-        process.stdin.close()
-        process.wait(timeout=10)
-        process.stdout.close()
+def node(answering_node: AnsweringNode, node_modules: Path, version: str) -> Iterator[Ask]:
+    with answering_node(_SCRIPT, version, NODE_PATH=str(node_modules)) as ask:
+        yield lambda question, value: json.loads(ask(question, value), parse_int=float)
 
 
 OPTIONS = {

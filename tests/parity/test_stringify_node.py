@@ -2,9 +2,8 @@
 
 import json
 import math
-import os
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,32 +34,13 @@ require("readline").createInterface({ input: process.stdin }).on("line", (line) 
 """
 
 Ask = Callable[[str, Any], Any]
+AnsweringNode = Callable[..., AbstractContextManager[Callable[[str, Any], str]]]
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[Ask]:
-    process = subprocess.Popen(
-        ["node", "-e", _SCRIPT],
-        env={**os.environ, "TZ": "UTC"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def ask(question: str, value: Any) -> Any:
-        process.stdin.write(json.dumps([question, value]) + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
-
-    try:
-        yield ask
-    finally:
-        process.stdin.close()
-        process.wait(timeout=10)
-        process.stdout.close()
+def node(answering_node: AnsweringNode) -> Iterator[Ask]:
+    with answering_node(_SCRIPT) as ask:
+        yield lambda question, value: json.loads(ask(question, value))
 
 
 # Keys such as "1" come first in a JavaScript object, so keys start with a letter here; whole

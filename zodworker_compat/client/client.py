@@ -28,7 +28,7 @@ from zodworker_compat.database.refusals import explained
 from zodworker_compat.database.revisions import Migration
 from zodworker_compat.errors import TransactionError
 from zodworker_compat.job import Job
-from zodworker_compat.observability.logs import milliseconds
+from zodworker_compat.observability.logs import job_fields, milliseconds
 from zodworker_compat.observability.tracing import Tracing
 from zodworker_compat.options import JobSpec, TaskOptions, options_of
 from zodworker_compat.runner_options import RunnerOptions
@@ -121,7 +121,7 @@ class Client:
         with self._tracing.enqueue(spec) as traced:
             job = self._add(traced, tx)
         if logger.isEnabledFor(logging.DEBUG):
-            extra = {**_fields(job), "payload": job.payload, **_duration(start)}
+            extra = {**job_fields(job), "payload": job.payload, **_duration(start)}
             logger.debug("Enqueued worker task", extra=extra)
         return job
 
@@ -185,7 +185,7 @@ class Client:
                 extra: dict[str, object] = {"job_key": job_key}
                 logger.debug("could not remove job, job_key did not exist", extra=extra)
             else:
-                extra = {"job_key": job_key, **_fields(job)}
+                extra = {"job_key": job_key, **job_fields(job)}
                 logger.debug("dequeued worker task", extra=extra)
         return job
 
@@ -405,15 +405,6 @@ class Transaction:
     def dequeue(self, job_key: str) -> Job | None:
         """Remove a job in this transaction; see `Client.dequeue`."""
         return self._client.dequeue(job_key, tx=self.connection)
-
-
-def _fields(job: Job) -> dict[str, object]:
-    return {
-        "job_id": job.id,
-        "task_identifier": job.task_identifier,
-        "attempt": job.attempts,
-        "queue_name": job.queue_name,
-    }
 
 
 def _duration(start: float) -> dict[str, object]:

@@ -5,7 +5,7 @@ from attrs import frozen
 from zodworker_compat import resources
 from zodworker_compat.database.statements import quoted
 from zodworker_compat.errors import MigrationError
-from zodworker_compat.runner_options import LONGEST_NAME
+from zodworker_compat.runner_options import schema_name_problem
 
 BREAKING = frozenset({1, 3, 11, 13, 14, 16, 19})
 """The revisions that an older Node worker cannot run with, as graphile-worker 0.17.3."""
@@ -124,10 +124,8 @@ def check_arguments(schema: str, revision: int | None) -> None:
     Raises:
         MigrationError: says which values are possible.
     """
-    if not 0 < len(schema.encode()) <= LONGEST_NAME or "\0" in schema:
-        raise MigrationError(
-            f"{schema!r} cannot be the name of a schema: 1 to {LONGEST_NAME} bytes, none of them NUL"
-        )
+    if problem := schema_name_problem(schema):
+        raise MigrationError(problem)
     if revision not in {None, INSTALLED, NEWEST}:
         raise MigrationError(
             f"Revision {revision} cannot be installed; choose {INSTALLED} (any graphile-worker since "

@@ -7,9 +7,8 @@ from typing import Any, LiteralString
 import psycopg
 from attrs import define, field
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from zodworker_compat.database.connect import unavailable
+from zodworker_compat.database.connect import unavailable, with_defaults
 
 # A dead peer is noticed in under a minute, not in the operating system's two hours.
 _DEFAULTS: dict[str, str] = {
@@ -67,10 +66,9 @@ class Session:
         return self._connection
 
     async def _open(self) -> AsyncConnection[Any]:
-        parameters = {**_DEFAULTS, **conninfo_to_dict(self.conninfo)}
-        parameters["application_name"] = self.application_name
         connection = await AsyncConnection.connect(
-            make_conninfo("", **parameters),
+            with_defaults(self.conninfo, **_DEFAULTS),
+            application_name=self.application_name,
             autocommit=True,
             prepare_threshold=1 if self.prepared else None,
         )

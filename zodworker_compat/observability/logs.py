@@ -25,6 +25,8 @@ and there only as the field `payload`. No record holds a connection string or a 
 
 from typing import Final
 
+from zodworker_compat.job import Job
+
 FIELDS: Final = (
     "worker",
     "job_id",
@@ -43,3 +45,13 @@ FIELDS: Final = (
 def milliseconds(seconds: float) -> float:
     """Return a duration for `duration_ms`, in steps of a microsecond."""
     return round(seconds * 1000, 3)
+
+
+def job_fields(job: Job) -> dict[str, object]:
+    """Return what log records say about a job."""
+    return {
+        "job_id": job.id,
+        "task_identifier": job.task_identifier,
+        "attempt": job.attempts,
+        "queue_name": job.queue_name,
+    }

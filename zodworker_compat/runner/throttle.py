@@ -8,6 +8,7 @@ from zodworker_compat.database import queue
 from zodworker_compat.errors import RateLimiterError
 from zodworker_compat.job import Job
 from zodworker_compat.limiter import RateLimiter, Task
+from zodworker_compat.observability.logs import job_fields
 from zodworker_compat.payload.stringify import stringify
 from zodworker_compat.runner.helpers import Connections
 from zodworker_compat.runner.pool import Pool, logger
@@ -80,13 +81,7 @@ class Throttle:
         await self._calls[job.id](payload)
 
     async def _reschedule(self, payload: Any, job: Job) -> None:
-        extra = {
-            "job_id": job.id,
-            "task_identifier": job.task_identifier,
-            "attempt": job.attempts,
-            "queue_name": job.queue_name,
-            "worker": self._pool.name,
-        }
+        extra = {**job_fields(job), "worker": self._pool.name}
         logger.debug("[worker][%s] Rescheduling task", self._pool.name, extra=extra)
         pool = await self._connections.pool()
         async with pool.connection() as connection:
