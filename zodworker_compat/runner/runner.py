@@ -136,9 +136,9 @@ class Runner:
             DatabaseUnavailableError: PostgreSQL cannot be reached.
         """
         await self._open()
-        self._start_loop("claim", self._claimer.run())
-        if self._stop is not None:  # told to stop while it connected: the claimer ends at once
+        if self._stop is not None:  # told to stop while it connected
             return
+        self._start_loop("claim", self._claimer.run())
         self._start_loop("listen", self._listener.run())
         self._start_loop("sweep", Sweeper(self._pool).run())
         if self._cron is not None:
@@ -153,14 +153,14 @@ class Runner:
         """
         self._once = True
         await self._open()
-        claiming = asyncio.create_task(self._claimer.run_once())
-        self._loops["claim"] = claiming
-        try:
-            await asyncio.wait([claiming])
-        finally:
-            await self.stop()
-        if not claiming.cancelled():
-            claiming.result()
+        if self._stop is None:  # else told to stop while it connected
+            claiming = self._loops["claim"] = asyncio.create_task(self._claimer.run_once())
+            try:
+                await asyncio.wait([claiming])
+            finally:
+                await self.stop()
+            if not claiming.cancelled():
+                claiming.result()
         await self.wait()
 
     async def wait(self) -> None:
@@ -193,6 +193,16 @@ class Runner:
         self._begin_stop()
 
     async def _open(self) -> None:
+        """Connect, unless told to stop: then the connections are closed here, not by `stop`."""
+        opening = self._loops["open"] = asyncio.create_task(self._connect())
+        try:
+            await asyncio.wait([opening])
+        finally:
+            await self._cancel("open")
+        if not opening.cancelled():
+            opening.result()
+
+    async def _connect(self) -> None:
         self._pool.emit("pool:create")
         try:
             with explained(self._pool.options.schema):
@@ -253,7 +263,7 @@ class Runner:
         """Stop the parts in the order of a job's way, so that none is left between two of them."""
         self._pool.emit("pool:gracefulShutdown", message="Worker is stopping")
         try:
-            await self._cancel("listen", "sweep", "cron")
+            await self._cancel("open", "listen", "sweep", "cron")
             self._claimer.stop()
             await self._join("claim", FLUSH_TIMEOUT)
             self._settler.give_back(self._buffer.close())
