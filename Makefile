@@ -9,10 +9,10 @@ bin := $(VENV)/bin
 ready := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint style types layers generated format sync codegen clean
+.PHONY: help demo test lint style types layers generated format sync codegen bench bench-quick bench-install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(ready) ## a real workload on a throw-away PostgreSQL
 	@"$(bin)/zodworker" demo
@@ -50,6 +50,15 @@ sync: $(ready) ## generate the sync twins of the async sources
 
 codegen: $(ready) ## generate zodworker_compat/triggerdev from schemas/
 	"$(bin)/zodworker" catalog codegen
+
+bench-install: $(ready) ## the queues to compare with, in a cache of their own
+	"$(bin)/python" -m benchmarks.install
+
+bench: bench-install ## compare the speed with the others': benchmarks/results, in ten minutes
+	"$(bin)/python" -m benchmarks $(ARGS)
+
+bench-quick: bench-install ## prove that the comparison runs
+	"$(bin)/python" -m benchmarks --quick $(ARGS)
 
 clean: ## remove what was made, .venv too
 	rm -rf "$(VENV)" build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Ours, the original and the other Python queues, side by side on one PostgreSQL."""
