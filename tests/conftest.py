@@ -24,6 +24,7 @@ from zodworker_compat.embedded import EmbeddedPostgres
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False)
+settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -16,9 +16,11 @@ SOURCES = (
     PACKAGE / "database" / "rows_async.py",
     PACKAGE / "database" / "jobs_async.py",
     PACKAGE / "database" / "admin_async.py",
+    PACKAGE / "database" / "look_async.py",
     PACKAGE / "database" / "own_tables_async.py",
     PACKAGE / "database" / "pool_async.py",
     PACKAGE / "client" / "transactions_async.py",
+    PACKAGE / "client" / "admin_async.py",
     PACKAGE / "client" / "client_async.py",
 )
 WORDS = (

@@ -14,8 +14,14 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from zodworker_compat import resources
-from zodworker_compat.errors import CatalogError, OptionError, UnknownTaskError, suggestion
-from zodworker_compat.options import TaskOptions
+from zodworker_compat.errors import (
+    CatalogError,
+    OptionError,
+    UnknownTaskError,
+    shown,
+    suggestion,
+)
+from zodworker_compat.options import TaskOptions, check_text
 from zodworker_compat.payload import PayloadCodec
 from zodworker_compat.payload.codec import reference_validator
 from zodworker_compat.payload.keywords import misspelt
@@ -212,7 +218,14 @@ def _find(name_or_path: str | Path) -> Path:
                 f"{suggestion(name_or_path, shipped())} For a file of yours, give its path."
             )
         return resources.folder("catalog") / f"{name_or_path}.json"
-    return Path(name_or_path).resolve()
+    return _path(Path(name_or_path), CatalogError)
+
+
+def _path(path: Path, error: Callable[..., CatalogError]) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as problem:  # NUL, a lone surrogate, a ring of links
+        raise error(f"there is no such path as {shown(str(path))}: {problem}") from None
 
 
 def _load(file: Path) -> WorkerCatalog:
@@ -221,14 +234,14 @@ def _load(file: Path) -> WorkerCatalog:
     folders = (file.parent, file.parent.parent / "schemas")
     sources, options = {}, {}
     for identifier, entry in content["tasks"].items():
-        where = {"file": str(file), "identifier": identifier}
+        error = partial(CatalogError, file=str(file), identifier=identifier)
+        _check_identifier(identifier, error)
         options[identifier] = _task_options(
-            {name: value for name, value in entry.items() if name in _OPTIONS},
-            partial(CatalogError, **where),
+            {name: value for name, value in entry.items() if name in _OPTIONS}, error
         )
         schema = entry["schema"]
         if isinstance(schema, str):
-            sources[identifier] = _Source(None, (file.parent / schema).resolve(), folders)
+            sources[identifier] = _Source(None, _path(file.parent / schema, error), folders)
         else:
             sources[identifier] = _Source(schema)
     recurring = {
@@ -247,11 +260,16 @@ def _of(
     tasks: Mapping[str, TaskOptions | Mapping[str, Any]],
     name: str,
 ) -> WorkerCatalog:
+    for word, given in (("schema", schema), ("tasks", tasks)):
+        if not isinstance(given, Mapping):
+            raise CatalogError(
+                f"{word} must be a mapping by identifier, got {shown(given)}",
+                file=f"catalog {name!r}",
+            )
     sources, options, handlers = {}, {}, {}
     for identifier in [*schema, *(each for each in tasks if each not in schema)]:
         error = partial(CatalogError, file=f"catalog {name!r}", identifier=identifier)
-        if not 0 < len(identifier) <= MAX_IDENTIFIER:
-            raise error(f"an identifier has 1 to {MAX_IDENTIFIER} characters")
+        _check_identifier(identifier, error)
         if identifier not in tasks:
             raise error(f"has a schema but no task.{suggestion(identifier, tasks)}")
         if identifier not in schema:
@@ -265,10 +283,21 @@ def _of(
                 raise error(f"the handler must be a function, got {handler!r:.60}")
             own = {key: value for key, value in own.items() if key != "handler"}
             own = _task_options(own, error)
+        elif not isinstance(own, TaskOptions):
+            raise error(f"expected the task's options, got {shown(own)}")
         sources[identifier] = _Source(True if schema[identifier] is None else schema[identifier])
         options[identifier] = own
         _check_schema(identifier, sources[identifier])
     return WorkerCatalog(name, _LazyTasks(sources, options), handlers=handlers)
+
+
+def _check_identifier(identifier: object, error: Callable[..., CatalogError]) -> None:
+    if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_IDENTIFIER:
+        raise error(f"an identifier has 1 to {MAX_IDENTIFIER} characters, got {shown(identifier)}")
+    try:
+        check_text("an identifier", identifier)
+    except OptionError as problem:
+        raise error(str(problem)) from None
 
 
 def _task_options(given: Mapping[str, Any], error: Callable[..., CatalogError]) -> TaskOptions:
@@ -331,6 +360,10 @@ def _check_schema(identifier: str, source: _Source) -> None:
             identifier=identifier,
             pointer=json_pointer(error.absolute_path),
         ) from None
+    except RecursionError:
+        raise CatalogError(
+            "the schema is nested too deeply", file=file, identifier=identifier
+        ) from None
     for problem in misspelt(schema):
         raise CatalogError(
             problem.message, file=file, identifier=identifier, pointer=problem.pointer
@@ -381,6 +414,10 @@ def _read_json(file: Path, identifier: str | None = None) -> Any:
         raise error(f"is not UTF-8: {problem.reason} at byte {problem.start}") from None
     except _DuplicateKeyError as problem:
         raise error(f"holds the key {problem} twice in one object; remove one") from None
+    except RecursionError:
+        raise error("is nested too deeply") from None
+    except ValueError as problem:  # a whole number of thousands of digits
+        raise error(f"cannot be read: {problem}") from None
 
 
 class _DuplicateKeyError(Exception):

@@ -20,6 +20,9 @@ from difflib import get_close_matches
 
 from attrs import frozen
 
+LONGEST_VALUE = 200
+"""Characters of a value that a message shows."""
+
 
 class ZodworkerError(Exception):
     """The base of every error this package raises on purpose."""
@@ -62,7 +65,7 @@ class UnknownTaskError(EnqueueError, LookupError):
 
     def __init__(self, identifier: str, known: Collection[str], catalog: str) -> None:
         super().__init__(
-            f"Unknown task identifier {identifier!r} in catalog {catalog!r}."
+            f"Unknown task identifier {shown(identifier)} in catalog {catalog!r}."
             f"{suggestion(identifier, known)}"
         )
         self.identifier = identifier
@@ -164,6 +167,15 @@ class CatalogError(ConfigurationError):
         where = ", ".join(place for place in places if place)
         super().__init__(f"{where}: {problem}" if where else problem)
         self.file, self.identifier, self.pointer = file, identifier, pointer
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)` for a message: cut to 200 characters, whatever the value is."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - a number of 5,000 digits, a list in itself, a __repr__
+        return f"a value of type {type(value).__name__} (its repr() raises {type(error).__name__})"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

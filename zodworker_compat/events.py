@@ -17,8 +17,14 @@ When each event comes; `EVENTS` says what its listeners get:
 - `job:success`, or `job:error` and, if it will not be tried again, `job:failed`: the run has ended;
   nothing is written yet.
 - `job:complete`: the result **is written**. It is not sent for a run whose result changed nothing.
-- `job:lost` (ours): the result changed nothing, because the job's lock had been taken away.
+- `job:lost` (ours): the result changes nothing, because the job's lock was taken away.
+- `job:refused` (ours): PostgreSQL does not let us write the result; it is tried again.
 - `resetLocked:started`, `:success`, `:failure`: of the sweep of locks older than four hours.
+- `pool:heartbeat:error` (ours): a sign of life got no answer; sent for the first of a row.
+- `pool:declaredDead` (ours): the others have taken this worker for dead, and its jobs: what ran was
+  cancelled. It goes on under another id.
+- `recovery:dead`, `recovery:freed` (ours): this worker has declared another one dead; it has given
+  back what dead workers held.
 - `pool:fatalError`: a part of the runner crashed, or the schema was migrated to a newer revision;
   the worker stops.
 - `gracefulShutdown`, `forcefulShutdown`: a signal stops the worker, or a later one hurries it.
@@ -87,6 +93,35 @@ class PoolFatal(PoolFailure):
 
     action: str
     """What it was doing: `claim`, `settle`, `listen`, `sweep`, …"""
+
+
+@frozen(kw_only=True)
+class PoolDeclaredDead(Event):
+    """The worker was silent for longer than `dead_after`; `pool_id` is the one that is dead."""
+
+    new_pool_id: str
+
+
+@frozen(kw_only=True)
+class RecoveryDead(Event):
+    """A worker was silent for longer than its `dead_after`."""
+
+    dead_pool_id: str
+    name: str
+    host: str
+    pid: int
+    """Of its process."""
+    silence: timedelta
+    """Since its last sign of life."""
+
+
+@frozen(kw_only=True)
+class RecoveryFreed(Event):
+    """The locks of dead workers were taken away."""
+
+    job_ids: Sequence[int]
+    queues: int
+    """How many named queues."""
 
 
 @frozen(kw_only=True)
@@ -193,6 +228,8 @@ EVENTS: Final[Mapping[str, type[Event]]] = MappingProxyType(
         "pool:gracefulShutdown": PoolShutdown,
         "pool:gracefulShutdown:complete": Event,
         "pool:gracefulShutdown:error": PoolFailure,
+        "pool:heartbeat:error": PoolFailure,
+        "pool:declaredDead": PoolDeclaredDead,
         "pool:fatalError": PoolFatal,
         "pool:release": Event,
         "worker:getJob:start": Event,
@@ -204,6 +241,9 @@ EVENTS: Final[Mapping[str, type[Event]]] = MappingProxyType(
         "job:failed": JobFailure,
         "job:complete": JobComplete,
         "job:lost": JobEvent,
+        "job:refused": JobFailure,
+        "recovery:dead": RecoveryDead,
+        "recovery:freed": RecoveryFreed,
         "localQueue:getJobs:complete": LocalQueueJobs,
         "localQueue:returnJobs": LocalQueueJobs,
         "resetLocked:started": Event,
@@ -284,7 +324,7 @@ class Events:
             if inspect.isawaitable(result):
                 self._calls.add(call := asyncio.ensure_future(_awaited(listener, result)))
                 call.add_done_callback(self._calls.discard)
-        except Exception:
+        except BaseException:  # a SystemExit here would leave a job locked
             logger.exception(FAILED, listener)
 
     def leave(self) -> None:
@@ -303,5 +343,7 @@ class Events:
 async def _awaited(listener: Callable[..., Any], result: Awaitable[Any]) -> None:
     try:
         await result
-    except Exception:
+    except asyncio.CancelledError:  # by `close`
+        raise
+    except BaseException:  # a SystemExit would tear the event loop down
         logger.exception(FAILED, listener)

@@ -1,15 +1,19 @@
 """How a worker connects and how many jobs it runs: ZodWorker's `runnerOptions`."""
 
+import re
 from datetime import timedelta
 from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from zodworker_compat.errors import ConfigurationError
+from zodworker_compat.errors import ConfigurationError, shown
 
 LONGEST_NAME: Final = 63
 """Bytes; PostgreSQL cuts off what is longer."""
+_SCHEMA_NAME: Final = re.compile("[^\0\ud800-\udfff]+")
+# The name stands in the bodies of functions too: it must not end their quotes.
+_DOLLAR_QUOTE: Final = re.compile(r"\$\w*\$")
 
 
 def as_timedelta(value: timedelta | float) -> timedelta:
@@ -35,11 +39,20 @@ def _positive(_instance: object, attribute: "Attribute[Any]", value: Any) -> Non
         raise ConfigurationError(f"{attribute.name} {problem}, got {value!r}")
 
 
+def _life(_instance: object, attribute: "Attribute[Any]", value: timedelta) -> None:
+    if not timedelta(seconds=1) <= value <= timedelta(hours=1):
+        raise ConfigurationError(f"{attribute.name} must be 1 second to 1 hour, got {value!r}")
+
+
 def schema_name_problem(name: object) -> str | None:
     """Return why `name` cannot be the name of a schema; None if it can."""
-    if isinstance(name, str) and 0 < len(name.encode()) <= LONGEST_NAME and "\0" not in name:
+    is_name = isinstance(name, str) and _SCHEMA_NAME.fullmatch(name)
+    if is_name and len(str(name).encode()) <= LONGEST_NAME and not _DOLLAR_QUOTE.search(str(name)):
         return None
-    return f"{name!r} cannot be the name of a schema: 1 to {LONGEST_NAME} bytes, none of them NUL"
+    return (
+        f"{shown(name)} cannot be the name of a schema: 1 to {LONGEST_NAME} bytes, no NUL, no lone "
+        "surrogate and no dollar quote such as $a$ among them"
+    )
 
 
 def _schema_name(_instance: object, _attribute: "Attribute[Any]", value: Any) -> None:
@@ -67,6 +80,12 @@ class RunnerOptions:
         default=timedelta(seconds=1), converter=as_timedelta, validator=_positive
     )
     """How long an idle worker waits before it looks again if no notification came."""
+    dead_after: timedelta = field(
+        default=timedelta(seconds=15), converter=as_timedelta, validator=_life
+    )
+    """How long a worker may be silent before the others take its jobs: 1 s to 1 h. A killed worker's
+    jobs are free again a fifth of it later at most. Raise it if handlers call C code that holds the
+    interpreter's lock for longer; lower it to recover sooner, if the network is good."""
     max_pool_size: int | None = field(default=None, validator=_positive)
     """Connections of the worker's own pool. Default: 4 (claim, settle, enqueue, one spare)."""
     prepared_statements: bool = True

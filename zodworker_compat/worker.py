@@ -395,8 +395,12 @@ class ZodWorker(AsyncClient):
         """Stop claiming, wait for running handlers, hand back what has not started; leave nothing locked.
 
         After `shutdown_timeout` the rest is cancelled and handed back. Idempotent. A signal does
-        the same; `zodworker_compat.signals` says what further ones do.
+        the same; `zodworker_compat.signals` says what further ones do. In a handler it begins the
+        stop and does not wait for it, which would be waiting for itself.
         """
+        if self._runner is not None and self._runner.is_called_by_handler():
+            self._runner.begin_stop()
+            return
         try:
             if self._runner is not None:
                 await self._runner.stop()

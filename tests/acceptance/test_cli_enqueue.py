@@ -191,7 +191,7 @@ def test_a_dry_run_checks_and_writes_nothing(enqueue, lines, database):
     file = enqueue("--from", path, "--dry-run")
     one = enqueue("startRun", '{"id": 1}', "--dry-run")
 
-    assert file.output == f"All 1 jobs in {path} are valid; nothing was enqueued.\n"
+    assert file.output == f"The job in {path} is valid; nothing was enqueued.\n"
     assert one.status == 1
     assert jobs(database) == []
 

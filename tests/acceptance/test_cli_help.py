@@ -10,7 +10,10 @@ import pytest
 import zodworker_compat
 from zodworker_compat import __version__
 from zodworker_compat.cli.enqueue import JOB_KEY_MODES
+from zodworker_compat.cli.jobs import SORTS
 from zodworker_compat.cli.main import cli
+from zodworker_compat.cli.selection import STATES
+from zodworker_compat.database.job_filter import JOB_SORTS, JOB_STATES
 from zodworker_compat.options import JOB_KEY_MODES as LIBRARY_JOB_KEY_MODES
 
 
@@ -29,7 +32,7 @@ def test_without_a_verb_it_prints_its_help(zodworker):
     done = zodworker()
 
     assert done.status == 0
-    for verb in ("demo", "migrate", "run", "enqueue", "status", "catalog"):
+    for verb in cli.commands:
         assert f"\n  {verb} " in done.output
     assert "57  `run` was stopped" in done.output
     assert done.errors == ""
@@ -96,8 +99,31 @@ def test_every_option_has_an_environment_twin(path, command, monkeypatch):
             assert option.resolve_envvar_value(context) == "the value", name
 
 
-def test_job_key_modes_are_the_library_s():
+def test_choices_are_the_library_s():
     assert JOB_KEY_MODES == LIBRARY_JOB_KEY_MODES
+    assert STATES == JOB_STATES
+    assert SORTS == JOB_SORTS
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(zodworker, shell):
+    done = zodworker(env={"_ZODWORKER_COMPLETE": f"{shell}_source"})
+
+    assert done.status == 0
+    assert "_ZODWORKER_COMPLETE" in done.output
+
+
+def test_verbs_options_and_choices_are_completed(zodworker):
+    words = {
+        "zodworker re": {"retry", "reschedule", "remove"},
+        "zodworker jobs --sta": {"--state"},
+        "zodworker jobs --state r": {"ready", "retrying", "running"},
+    }
+
+    for typed, expected in words.items():
+        env = {"_ZODWORKER_COMPLETE": "bash_complete", "COMP_WORDS": typed}
+        done = zodworker(env={**env, "COMP_CWORD": str(typed.count(" "))})
+        assert {line.partition(",")[2] for line in done.output.splitlines()} == expected
 
 
 def test_a_closed_pipe_is_silent():

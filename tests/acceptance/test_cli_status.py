@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from zodworker_compat.database.status import read_status
+from zodworker_compat.database.look_async import read_status
 
 JOBS = [  # task, queue, hours from now, locked by, out of attempts
     ("mail", None, -2, None, False),
@@ -59,11 +59,12 @@ def role(server):
 
 
 def states(counts):
-    return {name: counts[name] for name in ("ready", "scheduled", "running", "failed", "total")}
+    names = ("ready", "scheduled", "retrying", "running", "failed", "total")
+    return {name: counts[name] for name in names}
 
 
-def test_every_job_is_counted_once(zodworker, filled):
-    done = zodworker("status", "--json", "--database-url", filled)
+def test_every_job_is_counted_once(command, filled):
+    done = command("status", "--json", "--database-url", filled)
 
     found = json.loads(done.output)
     assert found["schema"] == "graphile_worker"
@@ -71,18 +72,19 @@ def test_every_job_is_counted_once(zodworker, filled):
     assert states(found["jobs"]) == {
         "ready": 2,
         "scheduled": 1,
+        "retrying": 0,
         "running": 4,
         "failed": 2,
         "total": 9,
     }
     assert found["jobs"]["oldest_ready"] == pytest.approx(7200, abs=120)
     assert {one["identifier"]: list(states(one).values()) for one in found["tasks"]} == {
-        "mail": [2, 1, 1, 0, 4],
-        "sync": [0, 0, 3, 2, 5],
+        "mail": [2, 1, 0, 1, 0, 4],
+        "sync": [0, 0, 0, 3, 2, 5],
     }
     [queue] = found["queues"]
     assert (queue["queue_name"], queue["locked_by"]) == ("q", "pool-a")
-    assert list(states(queue).values()) == [1, 0, 2, 0, 3]
+    assert list(states(queue).values()) == [1, 0, 0, 2, 0, 3]
     assert [(one["locked_by"], one["jobs"], one["queues"]) for one in found["workers"]] == [
         ("pool-a", 3, 1),
         ("pool-b", 1, 0),
@@ -98,7 +100,8 @@ async def test_a_queue_that_a_worker_holds_without_a_job_is_shown(database):
         found = await read_status(connection, "graphile_worker")
 
     assert found.jobs.total == 0
-    assert found.queues == []
+    [queue] = found.queues
+    assert (queue.total, queue.is_stuck) == (0, True)
     assert [(one.locked_by, one.jobs, one.queues) for one in found.workers] == [("pool-gone", 0, 1)]
 
 
@@ -120,8 +123,10 @@ def test_in_a_pipe_it_is_plain(zodworker, filled):
     assert done.output.isascii()
     assert "\x1b" not in done.output
     lines = [line.split() for line in done.output.splitlines()]
-    assert ["mail", "2", "1", "1", "0", "4", "2", "h"] in [line[:8] for line in lines]
-    assert ["pool-a", "3", "1"] in [line[:3] for line in lines]
+    assert ["mail", "2", "1", "0", "1", "0", "2", "h"] in lines
+    assert ["pool-a", "unknown", "3", "1", "0", "s"] in [[*line[:4], "0", "s"] for line in lines]
+    assert "2 failed" in " ".join(done.output.split())
+    assert "zodworker jobs --state failed --sort newest" in done.output
 
 
 def on_a_terminal(command, env):
@@ -155,23 +160,23 @@ def test_a_schema_without_a_queue(zodworker, empty_database):
     done = zodworker("status", "--schema", "elsewhere", env={"DATABASE_URL": empty_database})
 
     assert done.status == 1
-    assert "'elsewhere'" in done.errors
+    assert '"elsewhere" holds no queue' in done.errors
     assert "zodworker migrate" in done.errors
 
 
-def test_a_role_that_may_not_read_is_told_so(zodworker, database, role):
-    done = zodworker("status", "--database-url", with_role(database, role))
+def test_a_role_that_may_not_read_is_told_so(command, database, role):
+    done = command("status", "--database-url", with_role(database, role))
 
     assert done.status == 1
     assert "permission denied for schema graphile_worker" in done.errors
-    assert "connect as the role that installed" in done.errors
+    assert "This role may not use the queue" in done.errors
 
 
 def with_role(url, role):
     return psycopg.conninfo.make_conninfo(url, user=role, password="p")
 
 
-def test_a_role_from_whom_row_level_security_hides_jobs_is_warned(zodworker, filled, role):
+def test_a_role_from_whom_row_level_security_hides_jobs_is_warned(command, filled, role):
     with psycopg.connect(filled) as connection:
         for grant in (
             "grant usage on schema graphile_worker to {}",
@@ -179,7 +184,7 @@ def test_a_role_from_whom_row_level_security_hides_jobs_is_warned(zodworker, fil
         ):
             connection.execute(sql.SQL(grant).format(sql.Identifier(role)))
 
-    done = zodworker("status", "--json", "--database-url", with_role(filled, role))
+    done = command("status", "--json", "--database-url", with_role(filled, role))
 
     assert json.loads(done.output)["jobs"]["total"] == 0
     assert json.loads(done.output)["hidden_from"] == role

@@ -1,4 +1,4 @@
-"""The code in README.md and MIGRATING.md runs as it stands, and the links of all documents lead somewhere.
+"""The code in README.md, MIGRATING.md and docs/ runs as it stands; the links of all documents lead somewhere.
 
 The blocks of one `##` section are one program, run from top to bottom on a fresh database:
 
@@ -31,11 +31,16 @@ LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#]*)#?([^)]*)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
+DOCS = sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))
+RUN = {"README.md", "MIGRATING.md", *DOCS} - {
+    "docs/security.md"
+}  # integration/test_roles.py runs that
+
 Blocks = list[tuple[str, str]]
 
 
 def sections() -> Iterator[Any]:
-    for document in ("README.md", "MIGRATING.md"):
+    for document in sorted(RUN):
         for section in (ROOT / document).read_text("utf-8").split("\n## ")[1:]:
             if blocks := FENCE.findall(section):
                 yield pytest.param(blocks, id=f"{document}: {section.splitlines()[0]}")
@@ -75,11 +80,12 @@ def test_code_runs_as_documented(blocks: Blocks, folder: Path, database: str) ->
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "MIGRATING.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+    "document", ["README.md", "MIGRATING.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
 )
 def test_links_lead_somewhere(document: str) -> None:
     for file, anchor in LINK.findall(CODE.sub("", (ROOT / document).read_text("utf-8"))):
-        target = ROOT / (file or document)
+        here = ROOT / document
+        target = here.parent / file if file else here
         assert target.exists(), f"{document}: {file}"
         assert not anchor or anchor in anchors(target), f"{document}: {file}#{anchor}"
 

@@ -103,7 +103,7 @@ def test_a_worker_without_a_limiter_reads_no_flags_to_claim() -> None:
     plain = statement("claim", "graphile_worker", without="limited").decode()
     limited = statement("claim", "graphile_worker").decode()
     assert "forbidden" not in plain
-    assert limited.count("%(forbidden)s") == 3
+    assert limited.count("%(forbidden)s") == 4
     assert [line for line in limited.splitlines() if "-- limited" not in line] == plain.splitlines()
 
 

@@ -18,9 +18,9 @@ from zodworker_compat import (
     RetryAfter,
     RunOptions,
 )
+from zodworker_compat.database.refusals import is_about_rows
 from zodworker_compat.runner.failure import failure_of
 from zodworker_compat.runner.limits import Limits
-from zodworker_compat.runner.settle import is_about_rows
 
 NOW = datetime.now(UTC)
 

@@ -21,6 +21,7 @@ def load_worker(
     schema: str | None = None,
     concurrency: int | None = None,
     poll_interval: float | None = None,
+    dead_after: float | None = None,
 ) -> "ZodWorker":
     """Import a worker; what is given replaces what its `runner_options` say.
 
@@ -36,6 +37,7 @@ def load_worker(
         "schema": schema,
         "concurrency": concurrency,
         "poll_interval": None if poll_interval is None else timedelta(seconds=poll_interval),
+        "dead_after": None if dead_after is None else timedelta(seconds=dead_after),
     }
     worker.configure(**{name: value for name, value in changes.items() if value is not None})
     return worker

@@ -3,15 +3,19 @@
 Nothing heavy is imported at the top: `zodworker --help` must be quick.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zodworker_compat.cli.safe import safe
+
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
+
+    from zodworker_compat.client.admin import Admin
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -70,7 +74,8 @@ class Verb(Manual):
                 raise
             from zodworker_compat.cli.explain import explain  # noqa: PLC0415 - only in need
 
-            raise click.ClickException(explain(error, ctx.params)) from error
+            text = safe(explain(error, ctx.params), lines=True)
+            raise click.ClickException(text) from error
 
 
 def database_options(function: Function) -> Function:
@@ -93,6 +98,17 @@ def database_options(function: Function) -> Function:
 
 
 json_option = click.option("--json", is_flag=True, help="Print JSON.")
+json_lines_option = click.option(
+    "--json", is_flag=True, help="Print JSON Lines: one object in each line."
+)
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long PostgreSQL may take for one statement; 0 is for ever.",
+)
 
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -122,3 +138,28 @@ async def connected(database_url: str | None) -> AsyncIterator["AsyncConnection[
         yield await session.connection()
     finally:
         await session.close()
+
+
+@contextmanager
+def admin(
+    database_url: str | None, schema: str | None, timeout: float, app: str | None = None
+) -> Iterator["Admin"]:
+    """Give the admin calls of the database that the options, the worker or the environment name.
+
+    Raises:
+        ConfigurationError: none is named.
+    """
+    from zodworker_compat.client.admin import Admin  # noqa: PLC0415 - start-up time
+    from zodworker_compat.runner_options import RunnerOptions  # noqa: PLC0415
+
+    if app is not None:
+        from zodworker_compat.cli.app import load_worker  # noqa: PLC0415 - start-up time
+
+        options = load_worker(app, database_url, schema).sync.runner_options
+    else:
+        options = RunnerOptions(connection_string=database_url, schema=schema or DEFAULT_SCHEMA)
+    found = Admin(options, patience=timeout)
+    try:
+        yield found
+    finally:
+        found.close()

@@ -17,6 +17,7 @@ from attrs import define, field
 
 from zodworker_compat.cli.values import parse_json, parse_time
 from zodworker_compat.client.prepare import JobRequest
+from zodworker_compat.client.wording import plural
 from zodworker_compat.errors import EnqueueError
 from zodworker_compat.options import as_dict, options_of
 
@@ -80,8 +81,10 @@ class Check:
         )
         rest = len(self.bad) - MOST_SHOWN
         more = f"\n  ... and {rest:,} more" if rest > 0 else ""
+        total = plural(self.jobs + len(self.bad), "job")
+        are = "is" if len(self.bad) == 1 else "are"
         return (
-            f"{len(self.bad):,} of {self.jobs + len(self.bad):,} jobs in {path} are wrong; "
+            f"{len(self.bad):,} of {total} in {path} {are} wrong; "
             f"nothing was enqueued:{shown}{more}"
         )
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from zodworker_compat.cli.base import DEFAULT_SCHEMA, Verb, database_options, json_option
-from zodworker_compat.cli.output import print_json, progress
+from zodworker_compat.cli.output import moment, print_json, progress
+from zodworker_compat.cli.safe import safe
 from zodworker_compat.cli.values import Time, read_payload
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SECTIONS = {
     "--run-at",
     type=Time(),
     metavar="TIME",
-    help="Not before this time: 2026-01-31T12:00:00Z, or +5m, +1h30m, +2d from now.",
+    help="Not before this time: 2026-01-31T12:00:00Z, now, or +5m, +1h30m, +2d from now.",
 )
 @click.option("--max-attempts", type=int, metavar="N", help="Tries before the job is failed.")
 @click.option("--job-key", metavar="KEY", help='Replaces the waiting job of this key. "" is none.')
@@ -159,10 +159,14 @@ def _enqueue_one(
 
 
 def _sentence(job: "Job") -> str:
+    from zodworker_compat.client.wording import plural  # noqa: PLC0415 - start-up time
+
     parts = [
-        f"at {_time(job.run_at)}" if job.run_at > job.created_at else "as soon as a worker is free",
+        f"at {moment(job.run_at)}"
+        if job.run_at > job.created_at
+        else "as soon as a worker is free",
         f"priority {job.priority}",
-        f"at most {job.max_attempts} attempts",
+        f"at most {plural(job.max_attempts, 'attempt')}",
     ]
     if job.key:
         parts.append(f"key {job.key}")
@@ -170,15 +174,12 @@ def _sentence(job: "Job") -> str:
         parts.append(f"queue {job.queue_name}")
     if job.flags:
         parts.append(f"flags {', '.join(job.flags)}")
-    return f"Enqueued job {job.id}, {job.task_identifier}: {', '.join(parts)}."
-
-
-def _time(value: datetime) -> str:
-    return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return safe(f"Enqueued job {job.id}, {job.task_identifier}: {', '.join(parts)}.")
 
 
 def _enqueue_file(client: "Client", source: IO[bytes], dry_run: bool, json: bool) -> None:
     from zodworker_compat.cli import bulk  # noqa: PLC0415 - start-up time
+    from zodworker_compat.client.wording import plural  # noqa: PLC0415
 
     started = time.monotonic()
     name = source.name.strip("<>")  # <stdin>
@@ -192,7 +193,8 @@ def _enqueue_file(client: "Client", source: IO[bytes], dry_run: bool, json: bool
     if json:
         print_json({"valid": count, "enqueued": 0 if dry_run else count})
     elif dry_run:
-        click.echo(f"All {count:,} jobs in {name} are valid; nothing was enqueued.")
+        jobs = f"The job in {name} is" if count == 1 else f"All {count:,} jobs in {name} are"
+        click.echo(f"{jobs} valid; nothing was enqueued.")
     else:
         seconds = time.monotonic() - started
-        click.echo(f"Enqueued {count:,} jobs from {name} in {seconds:.1f} s.")
+        click.echo(f"Enqueued {plural(count, 'job')} from {name} in {seconds:.1f} s.")

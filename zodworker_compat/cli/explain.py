@@ -18,7 +18,7 @@ NOT_INSTALLED = (
 
 def explain(error: Exception, parameters: Mapping[str, Any]) -> str:
     """Return the message for an error of a verb that was called with `parameters`."""
-    wants_worker = "app" in parameters and not (parameters["app"] or parameters["catalog"])
+    wants_worker = "app" in parameters and not (parameters["app"] or parameters.get("catalog"))
     if isinstance(error, UnknownTaskError) and wants_worker:
         return (
             f"{error} For a task of yours, name its worker with --app or its file with --catalog."

@@ -1,17 +1,27 @@
 """The `zodworker` command."""
 
+from itertools import chain
+
 import click
 
 from zodworker_compat import __version__
+from zodworker_compat.cli.act import complete, fail, purge, remove, reschedule, retry
 from zodworker_compat.cli.base import Manual
 from zodworker_compat.cli.catalog import catalog
+from zodworker_compat.cli.cron import cron
 from zodworker_compat.cli.demo import demo
 from zodworker_compat.cli.enqueue import enqueue
+from zodworker_compat.cli.jobs import job, jobs
 from zodworker_compat.cli.migrate import migrate
 from zodworker_compat.cli.run import run
-from zodworker_compat.cli.status import status
+from zodworker_compat.cli.status import queues, status, tasks, workers
+from zodworker_compat.cli.unlock import unlock
 
-VERBS = (demo, migrate, run, enqueue, status, catalog)
+VERBS = {
+    "Begin": (demo, migrate, run, enqueue, catalog),
+    "Look": (status, jobs, job, queues, tasks, cron, workers),
+    "Act": (retry, reschedule, fail, complete, remove, purge, unlock),
+}
 
 SECTIONS = {
     "Examples": """
@@ -20,12 +30,20 @@ SECTIONS = {
     zodworker enqueue startRun '{"id": "run_1"}'     enqueue a job, validated
     zodworker run --app shop.jobs:worker             run handlers until told to stop
     zodworker status                                 see what waits, runs and failed
+    zodworker jobs --state failed --sort newest      see which failed, and why
+    zodworker job 17                                 see why one does not run
+    zodworker retry --task startRun                  run those that failed again
     """,
     "Environment": """
     DATABASE_URL, PGHOST, PGDATABASE, ...      the database, unless --database-url names it
     ZODWORKER_DATABASE_URL, ZODWORKER_SCHEMA   --database-url and --schema of every verb
     ZODWORKER_<VERB>_<OPTION>                  any other option: ZODWORKER_RUN_CONCURRENCY=10
     NO_COLOR                                   no colours
+    """,
+    "Shell completion": """
+    bash   eval "$(_ZODWORKER_COMPLETE=bash_source zodworker)"    in ~/.bashrc
+    zsh    eval "$(_ZODWORKER_COMPLETE=zsh_source zodworker)"     in ~/.zshrc
+    fish   _ZODWORKER_COMPLETE=fish_source zodworker | source     in ~/.config/fish/config.fish
     """,
     "Exit status": """
     0   done
@@ -38,6 +56,14 @@ SECTIONS = {
 
 class _Verbs(Manual, click.Group):
     """The group of all verbs."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the verbs, by what they are for."""
+        for title, verbs in VERBS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(verb.name or "", verb.get_short_help_str(limit=100)) for verb in verbs]
+                )
 
 
 @click.group(
@@ -57,7 +83,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for verb in VERBS:
+for verb in chain.from_iterable(VERBS.values()):
     cli.add_command(verb)
 
 

@@ -2,12 +2,41 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import click
+
+from zodworker_compat.cli.safe import safe, safe_json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Table(NamedTuple):
+    """A table; numbers are aligned to the right. On a terminal, columns of nothing are left out."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    wide: str = ""
+    """The column that is cut off if there is no room for it; the others are folded."""
+
+
+class Line(NamedTuple):
+    """A line of text, in one of rich's styles; a long one is folded, and stays indented."""
+
+    text: str
+    style: str = ""
+
+
+Block: TypeAlias = Table | Line
+CUT = 100
+"""Characters of a wide column in a pipe."""
+LEAST = 20
+"""Characters that a wide column has on a terminal, however narrow that is."""
 
 
 def is_terminal() -> bool:
@@ -17,7 +46,14 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     """Print JSON: times as ISO 8601, durations in seconds."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    click.echo(safe_json(text))
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """Print one JSON value in each line."""
+    for value in values:
+        click.echo(safe_json(json.dumps(value, ensure_ascii=False, default=_plain)))
 
 
 def _plain(value: Any) -> Any:
@@ -29,57 +65,137 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; columns that hold numbers are aligned to the right."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    numeric = [all(isinstance(row[i], int | None) for row in rows) for i in range(len(columns))]
+    """Print a table."""
+    show([Table(title, columns, rows)])
+
+
+def show(blocks: Iterable[Block]) -> None:
+    """Print tables and lines."""
     if is_terminal():
-        _print_rich(title, columns, texts, numeric)
+        from rich.console import Console  # noqa: PLC0415 - start-up time
+
+        console = Console(highlight=False)
+        for block in blocks:
+            console.print(_rich(block, console.width))
     else:
-        _print_plain(title, columns, texts, numeric)
+        for block in blocks:
+            click.echo(_plain_table(block) if isinstance(block, Table) else safe(block.text))
 
 
-def _print_rich(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
-) -> None:
+def show_again(read: Callable[[], Iterable[Block]], seconds: float) -> None:
+    """Show what `read` returns on the whole terminal, again and again, until Ctrl-C."""
+    import time  # noqa: PLC0415 - start-up time
+
+    from rich.console import Console, Group  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    if not is_terminal():
+        raise click.UsageError("--watch needs a terminal.")
+    console = Console(highlight=False)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        try:
+            while True:
+                blocks = [_rich(block, console.width) for block in read()]
+                live.update(Group(*blocks), refresh=True)
+                time.sleep(seconds)
+        except KeyboardInterrupt:
+            return
+
+
+def _cells(table: Table, number: str = "") -> tuple[list[list[str]], list[bool]]:
+    texts = [
+        [
+            ""
+            if cell is None
+            else format(cell, number)
+            if isinstance(cell, int)
+            else safe(str(cell))
+            for cell in row
+        ]
+        for row in table.rows
+    ]
+    numeric = [
+        all(isinstance(row[i], int | None) for row in table.rows) for i in range(len(table.columns))
+    ]
+    return texts, numeric
+
+
+def _rich(block: Block, width: int) -> "RenderableType":
+    return _rich_line(block, width) if isinstance(block, Line) else _rich_table(block, width)
+
+
+def _rich_line(line: Line, width: int) -> "RenderableType":
+    from textwrap import wrap  # noqa: PLC0415 - start-up time
+
+    from rich.text import Text  # noqa: PLC0415 - brackets in names are not markup
+
+    text = line.text.lstrip(" ")
+    indent = " " * (len(line.text) - len(text))
+    hanging = indent + "  " * text.startswith("! ")
+    folded = wrap(
+        safe(text),
+        max(width, 20),
+        initial_indent=indent,
+        subsequent_indent=hanging,
+        break_on_hyphens=False,
+    )
+    return Text("\n".join(folded), style=line.style)
+
+
+def _rich_table(given: Table, width: int) -> "RenderableType":
     from rich import box  # noqa: PLC0415 - start-up time
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.padding import Padding  # noqa: PLC0415
+    from rich.table import Table as RichTable  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    shown = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    texts, numeric = _cells(given, ",")
+    table = RichTable(
+        title=safe(given.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    shown = [i for i in range(len(given.columns)) if any(row[i] for row in given.rows)]
+    widths = {i: max(len(row[i]) for row in [given.columns, *texts]) for i in shown}
+    if given.wide in given.columns and (wide := given.columns.index(given.wide)) in shown:
+        others = sum(widths[i] + 2 for i in shown if i != wide)
+        room = max(width - others - 1, LEAST)
+        for row in texts:
+            row[wide] = row[wide] if len(row[wide]) <= room else row[wide][: room - 1] + "…"
     for i in shown:
-        table.add_column(columns[i], justify="right" if numeric[i] else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(row[i]) for i in shown))  # Text: brackets in names are not markup
-    Console().print(table)
+        table.add_column(
+            given.columns[i], justify="right" if numeric[i] else "left", overflow="fold"
+        )
+    for row in texts:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return Padding(table, (0, 0, 1, 0))
 
 
-def _print_plain(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
-) -> None:
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    click.echo(title)
-    for row in (columns, *rows):
+def _plain_table(table: Table) -> str:
+    texts, numeric = _cells(table)
+    texts = [
+        [
+            cell[:CUT] if name == table.wide else cell
+            for name, cell in zip(table.columns, row, strict=True)
+        ]
+        for row in texts
+    ]
+    widths = [max(map(len, cells)) for cells in zip(table.columns, *texts, strict=True)]
+    lines = [safe(table.title)]
+    for row in (table.columns, *texts):
         cells = [
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(row, widths, numeric, strict=True)
         ]
-        click.echo("  ".join(cells).rstrip())
-    click.echo()
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
 
 
-def duration(value: timedelta) -> str:
-    """Return a duration in its two largest units, e.g. "2 h 5 min"."""
-    seconds = int(value.total_seconds())
-    units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
-    parts = []
-    for name, size in units:
-        count, seconds = divmod(seconds, size)
-        parts.append((count, name))
-    while len(parts) > 1 and parts[0][0] == 0:
-        parts.pop(0)
-    return " ".join(f"{count} {name}" for count, name in parts[:2] if count or name == "s")
+def moment(value: datetime | None) -> str:
+    """Return a time for people, in UTC."""
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if value else ""
 
 
 @contextmanager

@@ -51,6 +51,12 @@ SECTIONS = {
     help="How long an idle worker waits before it looks again if no notification came.",
 )
 @click.option(
+    "--dead-after",
+    type=click.FloatRange(min=1, max=3600),
+    metavar="SECONDS",
+    help="How long a worker may be silent before the others take its jobs. [default: 15]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -70,6 +76,7 @@ def run(
     once: bool,
     concurrency: int | None,
     poll_interval: float | None,
+    dead_after: float | None,
     log_level: str,
     log_format: str,
     database_url: str | None,
@@ -92,7 +99,10 @@ def run(
             f"{twice[0]} is given twice; for more jobs at a time use --concurrency.",
             param_hint="--app",
         )
-    workers = [load_worker(name, database_url, schema, concurrency, poll_interval) for name in app]
+    workers = [
+        load_worker(name, database_url, schema, concurrency, poll_interval, dead_after)
+        for name in app
+    ]
     set_up_logging(log_level, log_format)
     run_async(_run(workers, once))
 

@@ -10,29 +10,63 @@ from typing import Any
 import click
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_DELAY = re.compile(r"\+((?:\d+[dhms])+)")
+_DURATION = re.compile(r"(?:\d+[dhms])+", re.ASCII)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration that "90s", "1h30m" or "30d" means.
+
+    Raises:
+        ValueError: it is none, or too long.
+    """
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration: write 90s, 5m, 1h30m or 30d.")
+    parts = re.findall(r"(\d+)([dhms])", text)
+    try:
+        return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
+    except (OverflowError, ValueError):
+        raise ValueError(f"{text!r} is too long.") from None
 
 
 def parse_time(text: str) -> datetime:
-    """Return the time that "2026-01-31T12:00:00Z" or "+1h30m" (from now) means.
+    """Return the time that "2026-01-31T12:00:00Z", "now", "+1h30m" (from now) or "-2h" (ago) means.
 
     Raises:
-        ValueError: it is neither, or has no time zone.
+        ValueError: it is none of them, or has no time zone.
+        OverflowError: Python knows no such time.
     """
-    if delay := _DELAY.fullmatch(text):
-        parts = re.findall(r"(\d+)([dhms])", delay[1])
-        return datetime.now(UTC) + sum(
-            (timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta()
-        )
+    now = datetime.now(UTC)
+    if text == "now":
+        return now
+    if text[:1] in {"+", "-"} and _DURATION.fullmatch(text[1:]):
+        delay = parse_duration(text[1:])
+        return now + delay if text[0] == "+" else now - delay
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is not a time: write 2026-01-31T12:00:00Z, or +5m, +1h30m, +2d from now."
+            f"{text!r} is not a time: write 2026-01-31T12:00:00Z, now, or +5m, +1h30m, +2d from now, or -2h for ago."
         ) from None
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone: append Z for UTC, or e.g. +01:00.")
     return time
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration: 90s, 1h30m, 30d."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Return the duration, or say how it is written."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Time(click.ParamType[datetime]):
@@ -60,7 +94,10 @@ def parse_json(text: str) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
-    return json.loads(text, parse_constant=refuse)
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_payload(argument: str) -> Any:

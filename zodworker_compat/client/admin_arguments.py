@@ -1,11 +1,11 @@
 """What the admin calls take, checked before any SQL. No I/O."""
 
-import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from zodworker_compat.database.cleanup import CLEANUP_TASKS, CleanupTask
-from zodworker_compat.errors import OptionError
+from zodworker_compat.database.job_filter import job_id
+from zodworker_compat.errors import OptionError, shown
 from zodworker_compat.options import (
     check_attempts,
     check_max_attempts,
@@ -15,7 +15,6 @@ from zodworker_compat.options import (
 )
 
 T = TypeVar("T")
-_BIGINT_MAX = 2**63 - 1
 
 
 def job_ids(ids: Iterable[str | int]) -> list[int]:
@@ -24,15 +23,7 @@ def job_ids(ids: Iterable[str | int]) -> list[int]:
     Raises:
         OptionError: one is not a job id.
     """
-    return [_job_id(value) for value in _listed("ids", ids)]
-
-
-def _job_id(value: object) -> int:
-    if isinstance(value, str | int) and re.fullmatch("[0-9]{1,19}", str(value)):
-        number = int(value)
-        if number <= _BIGINT_MAX:
-            return number
-    raise OptionError("ids", f"{value!r} is not a job id; expected a whole number, such as Job.id")
+    return [job_id(value) for value in _listed("ids", ids)]
 
 
 def texts(option: str, values: Iterable[str]) -> list[str]:
@@ -71,9 +62,9 @@ def cleanup_tasks(tasks: Iterable[str]) -> list[CleanupTask]:
     Raises:
         OptionError: there is no such task; the text is graphile-worker 0.16.6's.
     """
-    wanted = _listed("tasks", tasks)
+    wanted = texts("tasks", tasks)
     if not set(wanted) <= set(CLEANUP_TASKS):
-        provided = "', '".join(map(str, wanted))
+        provided = "', '".join(wanted)
         raise OptionError(
             "tasks",
             "Invalid cleanup tasks; allowed values: 'GC_TASK_IDENTIFIERS', 'GC_JOB_QUEUES', "
@@ -85,5 +76,5 @@ def cleanup_tasks(tasks: Iterable[str]) -> list[CleanupTask]:
 def _listed(option: str, values: Iterable[T]) -> list[T]:
     # A string is an iterable too: "123" would be the jobs 1, 2 and 3.
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise OptionError(option, f"expected a list, got {values!r}")
+        raise OptionError(option, f"expected a list, got {shown(values)}")
     return list(values)

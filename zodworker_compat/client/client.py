@@ -13,6 +13,7 @@ from psycopg import Connection
 
 from zodworker_compat.catalog import WorkerCatalog
 from zodworker_compat.client import admin_arguments as arguments
+from zodworker_compat.client.admin import Admin
 from zodworker_compat.client.prepare import (
     UNDEFINED,
     Options,
@@ -30,7 +31,7 @@ from zodworker_compat.errors import TransactionError
 from zodworker_compat.job import Job
 from zodworker_compat.observability.logs import job_fields, milliseconds
 from zodworker_compat.observability.tracing import Tracing
-from zodworker_compat.options import JobSpec, TaskOptions, options_of
+from zodworker_compat.options import JobSpec, TaskOptions, check_job_key, options_of
 from zodworker_compat.runner_options import RunnerOptions
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Client:
     def graphile_worker_schema(self) -> str:
         """The schema that holds the queue's tables (ZodWorker's `graphileWorkerSchema`)."""
         return self.runner_options.schema
+
+    @property
+    def admin(self) -> Admin:
+        """Look at the queue and act on its jobs, over this client's connections."""
+        return Admin(self.runner_options, _database=self._database)
 
     def prepare(
         self, identifier: str, payload: Any = UNDEFINED, **options: Unpack[Options]
@@ -177,7 +183,11 @@ class Client:
 
         A job that is running is not stopped: it loses its key, is barred from retries and is
         returned (P-31…P-36).
+
+        Raises:
+            OptionError: no job can have that key.
         """
+        check_job_key(job_key)
         with self._connection(tx) as connection:
             job = jobs.remove_job(connection, self.runner_options.schema, job_key)
         if logger.isEnabledFor(logging.DEBUG):
@@ -365,6 +375,12 @@ class Client:
             return jobs.add_job(connection, self.runner_options.schema, spec)
 
     def _add_all(self, specs: Sequence[JobSpec], tx: object) -> list[Job]:
+        if tx is None and not any(spec.job_key for spec in specs):
+            # One statement needs no transaction of ours, which is two round trips.
+            with self._connection(None) as connection:
+                added = jobs.insert_jobs(connection, self.runner_options.schema, specs)
+            if jobs.is_complete(added):
+                return added
         with self._in_transaction(tx) as connection:
             return jobs.add_jobs(connection, self.runner_options.schema, specs)
 

@@ -24,7 +24,7 @@ from functools import cache
 from typing import Final
 
 from zodworker_compat.cron.pattern import Digest, Match, Pattern
-from zodworker_compat.errors import OptionError, suggestion
+from zodworker_compat.errors import OptionError, shown, suggestion
 
 MINUTE: Final = timedelta(minutes=1)
 LONGEST_GAP: Final = timedelta(days=8 * 366)
@@ -49,7 +49,7 @@ def time_zone(name: str) -> tzinfo:
         hint = suggestion(name, known) if known else " Install the package tzdata."
         raise OptionError(
             "time_zone",
-            f"there is no time zone {name!r}; use an IANA name such as 'Europe/Berlin'.{hint}",
+            f"there is no time zone {shown(name)}; use an IANA name such as 'Europe/Berlin'.{hint}",
         ) from None
 
 

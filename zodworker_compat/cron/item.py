@@ -10,7 +10,7 @@ from attrs import Attribute, field, fields, frozen
 from zodworker_compat.cron.clock import time_zone
 from zodworker_compat.cron.errors import CrontabError
 from zodworker_compat.cron.pattern import Match, Pattern, parse_pattern
-from zodworker_compat.errors import OptionError, PayloadSerialisationError
+from zodworker_compat.errors import OptionError, PayloadSerialisationError, shown
 from zodworker_compat.options import (
     JobKeyMode,
     check_job_key,
@@ -18,6 +18,7 @@ from zodworker_compat.options import (
     check_max_attempts,
     check_priority,
     check_queue_name,
+    check_text,
     refuse_unknown,
 )
 from zodworker_compat.payload.stringify import stringify
@@ -30,25 +31,27 @@ CatchUp: TypeAlias = Literal["graphile", "skip", "latest", "all"]
 
 def _duration(value: Any) -> timedelta:
     if isinstance(value, bool) or not isinstance(value, timedelta | int | float):
-        raise OptionError("backfill_period", f"expected a timedelta or seconds, got {value!r}")
+        raise OptionError("backfill_period", f"expected a timedelta or seconds, got {shown(value)}")
     try:
         duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (OverflowError, ValueError):
-        raise OptionError("backfill_period", f"{value} seconds are too many") from None
+        raise OptionError("backfill_period", f"{shown(value)} seconds are too many") from None
     if duration < timedelta(0):
-        raise OptionError("backfill_period", f"must not be negative, got {value!r}")
+        raise OptionError("backfill_period", f"must not be negative, got {shown(value)}")
     return duration
 
 
 def _check_time_zone(_item: object, _attribute: "Attribute[str]", name: Any) -> None:
     if not isinstance(name, str):
-        raise OptionError("time_zone", f"expected the name of a time zone, got {name!r}")
+        raise OptionError("time_zone", f"expected the name of a time zone, got {shown(name)}")
     time_zone(name)
 
 
 def _check_catch_up(_item: object, _attribute: "Attribute[CatchUp]", policy: object) -> None:
-    if policy not in get_args(CatchUp):
-        raise OptionError("catch_up", f"{policy!r} is not one of {', '.join(get_args(CatchUp))}")
+    if not isinstance(policy, str) or policy not in get_args(CatchUp):
+        raise OptionError(
+            "catch_up", f"{shown(policy)} is not one of {', '.join(get_args(CatchUp))}"
+        )
 
 
 @frozen(kw_only=True)
@@ -113,6 +116,8 @@ class CronOptions:
         """
         if isinstance(given, CronOptions):
             return given
+        if not isinstance(given, Mapping):
+            raise OptionError("options", f"expected a mapping, got {shown(given)}")
         refuse_unknown(given, [attribute.name for attribute in fields(cls)])
         return cls(**given)
 
@@ -120,13 +125,14 @@ class CronOptions:
 def _check_identifier(_item: object, attribute: "Attribute[str]", value: Any) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_IDENTIFIER:
         raise OptionError(
-            attribute.name, f"expected 1 to {MAX_IDENTIFIER} characters, got {value!r}"
+            attribute.name, f"expected 1 to {MAX_IDENTIFIER} characters, got {shown(value)}"
         )
+    check_text(attribute.name, value)
 
 
 def _check_payload(_item: object, _attribute: "Attribute[Any]", payload: Any) -> None:
     if payload is not None and not isinstance(payload, Mapping):
-        raise OptionError("payload", f"expected a mapping, to add _cron to, got {payload!r:.60}")
+        raise OptionError("payload", f"expected a mapping, to add _cron to, got {shown(payload)}")
     stringify(payload)
 
 
@@ -170,7 +176,7 @@ def as_match(value: Any, where: str) -> Match:
         return match
     raise CrontabError(
         f"Invalid 'match' configuration in {where}: expected five cron fields or a function,"
-        f" got {value!r:.60}"
+        f" got {shown(value)}"
     )
 
 
@@ -189,6 +195,10 @@ def parse_cron_item(
     """
     if isinstance(definition, CronItem):
         return definition
+    if not isinstance(definition, Mapping):
+        raise CrontabError(
+            f"Invalid cron item in {where}: expected a mapping, got {shown(definition)}"
+        )
     if "pattern" in definition:
         raise CrontabError("Please rename the 'pattern' property to 'match'")
     match = as_match(definition.get("match"), where)
@@ -210,6 +220,8 @@ def parse_cron_items(definitions: Iterable[Mapping[str, Any] | CronItem]) -> lis
     Raises:
         CrontabError: an item is wrong, names it by its index; or two have the same identifier.
     """
+    if isinstance(definitions, str | bytes | Mapping) or not isinstance(definitions, Iterable):
+        raise CrontabError(f"Invalid cron items: expected a list, got {shown(definitions)}")
     items = [
         parse_cron_item(definition, f"item {index} of parseCronItems call")
         for index, definition in enumerate(definitions)

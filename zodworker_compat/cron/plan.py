@@ -107,9 +107,9 @@ def missed(item: CronItem, known: KnownCrontab, start: datetime) -> list[datetim
     policy, period = item.options.catch_up, item.options.backfill_period
     since = known.last_execution or known.known_since
     if policy == "latest":
-        since += MINUTE if known.last_execution else timedelta(0)
+        since += MINUTE if known.last_execution and since < start else timedelta(0)
         period = period or start - since
-    if policy == "skip":
+    if policy == "skip" or since >= start:  # by a clock that was ahead, or for ever ('infinity')
         return []
     return _times(item, _bounded(since, start, period), start)
 

@@ -1,11 +1,12 @@
 """graphile-worker's admin functions, and its cleanup, on one connection."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 from psycopg import AsyncConnection
 
 from zodworker_compat.database.cleanup import CleanupTask
+from zodworker_compat.database.job_filter import JobFilter
 from zodworker_compat.database.rows_async import cursor_of, job_of
 from zodworker_compat.database.statements import statement
 from zodworker_compat.job import Job
@@ -15,6 +16,11 @@ _DELETES: Final[Mapping[CleanupTask, str]] = {
     "GC_TASK_IDENTIFIERS": "admin_delete_tasks",
     "GC_JOB_QUEUES": "admin_delete_queues",
 }
+
+Act: TypeAlias = Literal["complete", "fail", "reschedule"]
+
+BATCH: Final = 1000
+"""Jobs changed in one transaction: 10 to 40 ms, so that workers never wait long for a row."""
 
 
 async def complete_jobs(
@@ -50,6 +56,49 @@ async def force_unlock_workers(
 ) -> None:
     """Call graphile-worker's `force_unlock_workers`."""
     await connection.execute(statement("admin_unlock", schema), {"worker_ids": worker_ids})
+
+
+async def act_on(
+    connection: AsyncConnection[Any],
+    schema: str,
+    act: Act,
+    where: JobFilter,
+    changes: Mapping[str, Any] | None = None,
+) -> AsyncIterator[list[int]]:
+    """Do the same to all jobs that a filter finds, batch by batch, each in its own transaction.
+
+    Jobs that a worker has held for less than four hours are stepped over, as by graphile-worker's
+    functions, and so are rows that an open transaction holds. Jobs that are added meanwhile are
+    left alone.
+
+    Args:
+        connection: in autocommit.
+        schema: the queue's schema.
+        act: `complete`, `fail` (changes: `reason`), `reschedule` (changes: `run_now` or `run_at`,
+            `priority`, `attempts`, `max_attempts`).
+        where: which jobs; it is checked again as each row is locked.
+        changes: what the act sets.
+
+    Yields:
+        The ids of each batch, when it is committed.
+    """
+    async with cursor_of(connection) as cursor:
+        await cursor.execute(statement("admin_last_id", schema), {})
+        row = await cursor.fetchone()
+        parameters = {
+            **where.parameters(),
+            **(changes or {}),
+            "limit": BATCH,
+            "last_id": row["id"] if row else 0,
+            "after_id": -1,
+        }
+        while parameters["after_id"] is not None:
+            # Not prepared: the plan must be for these values, see `job_filter.sql`.
+            await cursor.execute(statement(f"admin_{act}_where", schema), parameters, prepare=False)
+            row = await cursor.fetchone()
+            parameters["after_id"] = row["last"] if row else None
+            if row and row["ids"]:
+                yield row["ids"]
 
 
 async def cleanup(

@@ -1,12 +1,13 @@
 """Where the database is: an explicit connection string, `DATABASE_URL`, or the `PG*` variables."""
 
 import os
+import select
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 
 from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 
@@ -44,7 +45,9 @@ def resolve_conninfo(
         ConfigurationError: none is given, or it is not a connection string.
     """
     environ = os.environ if environ is None else environ
-    given = connection_string or environ.get("DATABASE_URL")
+    given = (
+        connection_string or environ.get("DATABASE_URL") or ""
+    ).strip()  # files end in a newline
     if not given:
         if any(environ.get(name) for name in PG_VARIABLES):
             return ""
@@ -68,24 +71,36 @@ def _is_url(text: str) -> bool:
     return text.startswith(("postgres://", "postgresql://"))
 
 
+_ENCODE = "percent-encode / ? # @ and : in the user name and the password (/ is %2F, @ is %40)"
+
+
 def _problem(conninfo: str) -> str | None:
     """Return what is wrong, in words that hold no part of it that may be the password."""
     authority, _, rest = conninfo.partition("://")[2].partition("/")
-    if _is_url(conninfo) and "@" in rest.partition("?")[0] and "@" not in authority:
-        return "percent-encode / ? # @ and : in the user name and the password (/ is %2F)"
+    is_split = "@" in rest.partition("?")[0] and "@" not in authority
+    if _is_url(conninfo) and (is_split or authority.count("@") > 1):  # libpq cuts at the first
+        return _ENCODE
     try:
-        conninfo_to_dict(conninfo)
+        options = conninfo_to_dict(conninfo)
+    except UnicodeEncodeError:
+        return "it holds a lone surrogate"
     except psycopg.ProgrammingError:
-        if conninfo.startswith(("postgresql+", "postgres+")):
-            return "leave out the driver's name; it begins with postgresql://"
-        known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-        names = [each.partition("=")[0] for each in conninfo.partition("?")[2].split("&")]
-        if _is_url(conninfo) and (
-            unknown := [name for name in names if name and name not in known]
-        ):
-            return f"there is no parameter {unknown[0]!r}"
-        return "expected postgresql://user:password@host:5432/name or 'host=... dbname=...'"
+        return _syntax_problem(conninfo)
+    try:
+        timeout_from_conninfo(options)
+    except psycopg.ProgrammingError:
+        return "connect_timeout must be a whole number of seconds"
     return None
+
+
+def _syntax_problem(conninfo: str) -> str:
+    if conninfo.startswith(("postgresql+", "postgres+")):
+        return "leave out the driver's name; it begins with postgresql://"
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    names = [each.partition("=")[0] for each in conninfo.partition("?")[2].split("&")]
+    if _is_url(conninfo) and (unknown := [name for name in names if name and name not in known]):
+        return _ENCODE if "@" in unknown[0] else f"there is no parameter {unknown[0]!r}"
+    return "expected postgresql://user:password@host:5432/name or 'host=... dbname=...'"
 
 
 def is_gone(home: object) -> bool:
@@ -94,6 +109,13 @@ def is_gone(home: object) -> bool:
     After a fork the parent's connections are not ours.
     """
     return home.is_closed() if isinstance(home, AbstractEventLoop) else home != os.getpid()
+
+
+def is_readable(socket: int) -> bool:
+    """Whether something has arrived at a socket, the end of the connection included."""
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def with_defaults(conninfo: str, **defaults: str) -> str:

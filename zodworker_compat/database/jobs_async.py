@@ -1,11 +1,21 @@
-"""add_job, add_jobs and remove_job on one connection."""
+"""Jobs added and removed on one connection: by plain statements where possible, else by the functions.
 
-from collections.abc import Sequence
-from typing import Any
+A plain statement takes half the time of graphile-worker's `add_job` and `add_jobs`. It does the same
+if all names are known, the job of the key is available or not there, and no trigger sees to it.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, TypeGuard
 
 from psycopg import AsyncConnection
 
-from zodworker_compat.database.batch import assign, document
+from zodworker_compat.database.batch import (
+    added_job,
+    added_jobs,
+    assign,
+    batch_parameters,
+    document,
+)
 from zodworker_compat.database.rows_async import cursor_of, job_of
 from zodworker_compat.database.statements import statement
 from zodworker_compat.errors import EnqueueError
@@ -17,14 +27,28 @@ MOST_TRIES = 100
 
 
 async def add_job(connection: AsyncConnection[Any], schema: str, spec: JobSpec) -> Job:
-    """Call graphile-worker's `add_job` and return the job.
+    """Add a job as graphile-worker's `add_job` does, and return it.
+
+    Raises:
+        psycopg.Error: what PostgreSQL refuses; the caller's transaction is aborted then.
+    """
+    if not (spec.job_key and spec.job_key_mode == "unsafe_dedupe"):
+        parameters = as_dict(spec)
+        parameters["preserve_run_at"] = spec.job_key_mode == "preserve_run_at"
+        async with cursor_of(connection) as cursor:
+            await cursor.execute(_insertion("insert_job", schema, spec.job_key), parameters)
+            row = await cursor.fetchone()
+        if row:
+            return added_job(spec, row)
+    return await _call_add_job(connection, schema, spec)
+
+
+async def _call_add_job(connection: AsyncConnection[Any], schema: str, spec: JobSpec) -> Job:
+    """Call graphile-worker's `add_job`.
 
     An all-NULL row means that a worker was locking the job of the same key and nothing was
     scheduled (graphile-worker #580, trap T5): by now that lock is visible, so the call is made
     again (departure 2).
-
-    Raises:
-        psycopg.Error: what PostgreSQL refuses; the caller's transaction is aborted then.
     """
     parameters = as_dict(spec)
     for _ in range(MOST_TRIES):
@@ -39,12 +63,38 @@ async def add_job(connection: AsyncConnection[Any], schema: str, spec: JobSpec) 
     )
 
 
+async def insert_jobs(
+    connection: AsyncConnection[Any], schema: str, specs: Sequence[JobSpec]
+) -> list[Job | None]:
+    """Add jobs whose keys, if any, have one mode other than `unsafe_dedupe`, in one statement.
+
+    Returns:
+        The jobs in the order of `specs`; None for those that `add_jobs` must add. Without keys
+        these are all or none.
+    """
+    async with cursor_of(connection) as cursor:
+        key = next((spec.job_key for spec in specs if spec.job_key), None)
+        query = _insertion("insert_jobs", schema, key)
+        await cursor.execute(query, batch_parameters(specs))
+        return added_jobs(specs, cursor)
+
+
+def _insertion(name: str, schema: str, job_key: str | None) -> bytes:
+    """Return a statement; without a key also without its clause, which costs a WAL record per row."""
+    return statement(name, schema, without=None if job_key else "keyed")
+
+
+def is_complete(added: list[Job | None]) -> TypeGuard[list[Job]]:
+    """Whether every job was added."""
+    return not any(job is None for job in added)
+
+
 async def add_jobs(
     connection: AsyncConnection[Any], schema: str, specs: Sequence[JobSpec]
 ) -> list[Job]:
     """Add all jobs and return them in the order of `specs`; call it inside a transaction.
 
-    Jobs whose keys share one of the modes `replace` and `preserve_run_at` go in one `add_jobs`;
+    Jobs whose keys share one of the modes `replace` and `preserve_run_at` go in one statement;
     others are added one by one, because `add_jobs` knows one mode for the whole batch.
 
     Raises:
@@ -56,6 +106,16 @@ async def add_jobs(
         order = sorted(range(len(specs)), key=lambda index: specs[index].job_key or "")
         added = {index: await add_job(connection, schema, specs[index]) for index in order}
         return [added[index] for index in range(len(specs))]
+    jobs = await insert_jobs(connection, schema, specs)
+    left = [spec for spec, job in zip(specs, jobs, strict=True) if job is None]
+    rest = iter(await _call_add_jobs(connection, schema, left, modes) if left else ())
+    return [next(rest) if job is None else job for job in jobs]
+
+
+async def _call_add_jobs(
+    connection: AsyncConnection[Any], schema: str, specs: Sequence[JobSpec], modes: Collection[str]
+) -> list[Job]:
+    """Call graphile-worker's `add_jobs`."""
     async with cursor_of(connection) as cursor:
         await cursor.execute(
             statement("add_jobs", schema),
@@ -85,7 +145,7 @@ async def _add_missing(connection: AsyncConnection[Any], schema: str, spec: JobS
             f"PostgreSQL did not store a job of {spec.identifier!r}: a trigger on _private_jobs "
             "must have dropped it. Roll the transaction back; nothing else explains it."
         )
-    return await add_job(connection, schema, spec)  # its row was being locked, trap T5
+    return await _call_add_job(connection, schema, spec)  # its row was being locked, trap T5
 
 
 async def remove_job(connection: AsyncConnection[Any], schema: str, job_key: str) -> Job | None:

@@ -83,4 +83,4 @@ async def resume(connection: AsyncConnection[Any], schema: str, flag: str) -> No
     """Allow a paused flag again, and wake the workers."""
     async with connection.transaction():
         await connection.execute(statement("limiter_resume", schema), {"flag": flag})
-        await connection.execute(statement("limiter_notify", schema), {})
+        await connection.execute(statement("wake_workers", schema), {})

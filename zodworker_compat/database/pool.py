@@ -1,21 +1,32 @@
 # Generated from pool_async.py by tools/async_to_sync.py: edit that file and run `make sync`.
 """The connections that enqueue uses: the application's pool, or one of our own."""
 
+import math
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from zodworker_compat.database.connect import is_gone, resolve_conninfo, unavailable, with_defaults
+from zodworker_compat.database.connect import (
+    is_gone,
+    is_readable,
+    resolve_conninfo,
+    unavailable,
+    with_defaults,
+)
 from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 from zodworker_compat.runner_options import RunnerOptions
 
 PATIENCE = 10
 """Seconds until an unreachable server, or a pool without a free connection, is an error."""
+TRUSTED = 5
+"""Seconds since the last use in which a silent connection is taken to work."""
 
 
 class Database:
@@ -32,6 +43,7 @@ class Database:
         # A pool works where it was opened: in its event loop (asyncio.run() makes a new one each
         # time), or, for the sync twin, in its process (a web server forks its workers).
         self._own: dict[object, ConnectionPool[Any]] = {}
+        self._used: WeakKeyDictionary[Connection[Any], float] = WeakKeyDictionary()
 
     @contextmanager
     def connection(self) -> Iterator[Connection[Any]]:
@@ -42,16 +54,19 @@ class Database:
             DatabaseUnavailableError: the server cannot be reached, or all connections are in use.
         """
         pool = self._given or self._pool()
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(pool.connection())
-            except PoolTimeout:
-                self._probe()
-                raise DatabaseUnavailableError(
-                    f"All {pool.max_size} connections of the pool have been in use for "
-                    f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
-                ) from None
-            yield connection
+        try:
+            connection = pool.getconn()
+        except PoolTimeout:
+            self._probe()
+            raise DatabaseUnavailableError(
+                f"All {pool.max_size} connections of the pool have been in use for "
+                f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
+            ) from None
+        try:
+            with connection:  # commits, if the application's pool is not in autocommit
+                yield connection
+        finally:
+            pool.putconn(connection)
 
     def _pool(self) -> ConnectionPool[Any]:
         home = os.getpid()
@@ -75,17 +90,33 @@ class Database:
             max_size=self._options.max_pool_size or 4,
             timeout=PATIENCE,
             open=False,
-            check=ConnectionPool.check_connection,
+            check=self._check,
         )
         pool.open()
         return pool
+
+    def _check(self, connection: Connection[Any]) -> None:
+        """Ask the server whether a connection still works, if there is any reason to doubt it.
+
+        A server that closes a connection says so, and PostgreSQL says nothing else to an idle one:
+        if there is something to read, or the network may have forgotten it, one round trip tells.
+        Otherwise it would double the time of an enqueue.
+        """
+        now = monotonic()
+        used = self._used.get(connection, -math.inf)
+        self._used[connection] = now
+        if now - used > TRUSTED or is_readable(connection.fileno()):
+            ConnectionPool.check_connection(connection)
 
     def _probe(self) -> None:
         """Connect once: a pool only says that it timed out, a plain connection says why."""
         conninfo = self._conninfo()
         try:
             (Connection.connect(conninfo)).close()
-        except psycopg.OperationalError as error:
+        except (
+            psycopg.OperationalError,
+            UnicodeError,
+        ) as error:  # UnicodeError: of the host's name
             raise unavailable(conninfo, error) from error
 
     def _conninfo(self) -> str:

@@ -1,20 +1,31 @@
 """The connections that enqueue uses: the application's pool, or one of our own."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from zodworker_compat.database.connect import is_gone, resolve_conninfo, unavailable, with_defaults
+from zodworker_compat.database.connect import (
+    is_gone,
+    is_readable,
+    resolve_conninfo,
+    unavailable,
+    with_defaults,
+)
 from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 from zodworker_compat.runner_options import RunnerOptions
 
 PATIENCE = 10
 """Seconds until an unreachable server, or a pool without a free connection, is an error."""
+TRUSTED = 5
+"""Seconds since the last use in which a silent connection is taken to work."""
 
 
 class AsyncDatabase:
@@ -31,6 +42,7 @@ class AsyncDatabase:
         # A pool works where it was opened: in its event loop (asyncio.run() makes a new one each
         # time), or, for the sync twin, in its process (a web server forks its workers).
         self._own: dict[object, AsyncConnectionPool[Any]] = {}
+        self._used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -41,16 +53,19 @@ class AsyncDatabase:
             DatabaseUnavailableError: the server cannot be reached, or all connections are in use.
         """
         pool = self._given or await self._pool()
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(pool.connection())
-            except PoolTimeout:
-                await self._probe()
-                raise DatabaseUnavailableError(
-                    f"All {pool.max_size} connections of the pool have been in use for "
-                    f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
-                ) from None
-            yield connection
+        try:
+            connection = await pool.getconn()
+        except PoolTimeout:
+            await self._probe()
+            raise DatabaseUnavailableError(
+                f"All {pool.max_size} connections of the pool have been in use for "
+                f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
+            ) from None
+        try:
+            async with connection:  # commits, if the application's pool is not in autocommit
+                yield connection
+        finally:
+            await pool.putconn(connection)
 
     async def _pool(self) -> AsyncConnectionPool[Any]:
         home = asyncio.get_running_loop()
@@ -74,17 +89,33 @@ class AsyncDatabase:
             max_size=self._options.max_pool_size or 4,
             timeout=PATIENCE,
             open=False,
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
         )
         await pool.open()
         return pool
+
+    async def _check(self, connection: AsyncConnection[Any]) -> None:
+        """Ask the server whether a connection still works, if there is any reason to doubt it.
+
+        A server that closes a connection says so, and PostgreSQL says nothing else to an idle one:
+        if there is something to read, or the network may have forgotten it, one round trip tells.
+        Otherwise it would double the time of an enqueue.
+        """
+        now = monotonic()
+        used = self._used.get(connection, -math.inf)
+        self._used[connection] = now
+        if now - used > TRUSTED or is_readable(connection.fileno()):
+            await AsyncConnectionPool.check_connection(connection)
 
     async def _probe(self) -> None:
         """Connect once: a pool only says that it timed out, a plain connection says why."""
         conninfo = self._conninfo()
         try:
             await (await AsyncConnection.connect(conninfo)).close()
-        except psycopg.OperationalError as error:
+        except (
+            psycopg.OperationalError,
+            UnicodeError,
+        ) as error:  # UnicodeError: of the host's name
             raise unavailable(conninfo, error) from error
 
     def _conninfo(self) -> str:

@@ -29,7 +29,8 @@ class Claimed(NamedTuple):
     key: str | None
     locked_at: datetime
     revision: int
-    flags: dict[str, bool] | None
+    flags: str | None
+    """JSON text, too."""
 
 
 class Batch(NamedTuple):
@@ -38,10 +39,12 @@ class Batch(NamedTuple):
     jobs: list[Claimed]
     more: bool
     """Named queues had work that this claim could not see or get: ask again soon."""
+    blocked: bool
+    """Jobs wait in named queues that other pools hold; not known if the batch is full."""
 
 
-def _row(*values: Any) -> tuple[Claimed | None, bool]:
-    return (None if values[0] is None else Claimed._make(values[:-1])), values[-1]
+def _row(*values: Any) -> tuple[Claimed | None, bool, bool]:
+    return (None if values[0] is None else Claimed._make(values[:-2])), values[-2], values[-1]
 
 
 async def claim(
@@ -69,7 +72,15 @@ async def claim(
             },
         )
         rows = await cursor.fetchall()
-    return Batch([job for job, _ in rows if job is not None], more=rows[0][1])
+    _, more, blocked = rows[0]
+    return Batch([job for job, _, _ in rows if job is not None], more, blocked)
+
+
+async def hand_over(
+    connection: AsyncConnection[Any], schema: str, queue_ids: Iterable[int]
+) -> None:
+    """Tell all workers of those queues that are free and have a job that is due."""
+    await connection.execute(statement("hand_over", schema), {"queue_ids": list(queue_ids)})
 
 
 class Unsettled(NamedTuple):

@@ -1,6 +1,5 @@
 """Rows of the jobs table as `Job`s, on whosever connection."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from psycopg.rows import dict_row
 
 from zodworker_compat.database.timestamps import BoundedLoader
 from zodworker_compat.job import Job
+from zodworker_compat.payload.stored import payload_or_none, read_flags
 
 
 def cursor_of(connection: AsyncConnection[Any]) -> AsyncCursor[dict[str, Any]]:
@@ -25,8 +25,7 @@ def cursor_of(connection: AsyncConnection[Any]) -> AsyncCursor[dict[str, Any]]:
 
 
 def job_of(row: Mapping[str, Any]) -> Job:
-    """Return a row as a job; `payload` and `flags` come as text."""
-    flags = row["flags"]
+    """Return a row as a job; `payload` and `flags` come as text. An unreadable payload is None."""
     return Job(
-        **{**row, "payload": json.loads(row["payload"]), "flags": flags and json.loads(flags)}
+        **{**row, "payload": payload_or_none(row["payload"]), "flags": read_flags(row["flags"])}
     )

@@ -1,6 +1,8 @@
 """A worker's long-lived connections: one per loop, opened when needed, replaced when broken."""
 
 import asyncio
+import os
+import socket
 from contextlib import suppress
 from typing import Any, LiteralString
 
@@ -42,6 +44,8 @@ class Session:
     """`synchronous_commit = off`: for claim and settle only."""
     impatient: bool = False
     """Waits 200 ms at most for a row that an open transaction holds: for settle only."""
+    connect_timeout: int | None = None
+    """Seconds, instead of what the connection string says or 10."""
     _connection: AsyncConnection[Any] | None = field(default=None, init=False, repr=False)
 
     async def connection(self) -> AsyncConnection[Any]:
@@ -61,13 +65,20 @@ class Session:
             with suppress(psycopg.Error):
                 await (await opening).close()
             raise
-        except psycopg.OperationalError as error:
+        except (
+            psycopg.OperationalError,
+            UnicodeError,
+        ) as error:  # UnicodeError: of the host's name
             raise unavailable(self.conninfo, error) from error
         return self._connection
 
     async def _open(self) -> AsyncConnection[Any]:
+        more: dict[str, Any] = {}
+        if self.connect_timeout is not None:
+            more["connect_timeout"] = self.connect_timeout
         connection = await AsyncConnection.connect(
             with_defaults(self.conninfo, **_DEFAULTS),
+            **more,
             application_name=self.application_name,
             autocommit=True,
             prepare_threshold=1 if self.prepared else None,
@@ -83,6 +94,12 @@ class Session:
                 await connection.close()
                 raise
         return connection
+
+    def cut(self) -> None:
+        """Have the statement that runs fail now, without asking the server, which may not answer."""
+        if self._connection is not None and not self._connection.closed:
+            with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
         """Close the connection; the next call of `connection` opens a fresh one."""

@@ -13,7 +13,7 @@ from zodworker_compat.payload.bundle import Resolve, bundle
 from zodworker_compat.payload.formats import is_date, is_url
 from zodworker_compat.payload.parse import IsValid, Parse, compile_parse
 from zodworker_compat.payload.problems import find_problems
-from zodworker_compat.payload.stringify import stringify
+from zodworker_compat.payload.stringify import write
 from zodworker_compat.payload.structure import Structure, compile_structure, explain
 
 FORMATS = {"uri": is_url, "date-time": is_date}
@@ -108,8 +108,10 @@ class PayloadCodec:
             PayloadSerialisationError: the payload has no JSON; see `stringify`.
             PayloadValidationError: the JSON does not match the schema; names every problem.
         """
-        text = stringify(payload)
-        if validate and self.schema is not True:
+        text, reads_back = write(payload)
+        if not validate or self.schema is True:
+            return text
+        if not (reads_back and self._is_valid(payload)):  # else reading it is half of the work
             self.check(json.loads(text))
         return text
 

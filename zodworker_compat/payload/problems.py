@@ -57,6 +57,12 @@ def find_problems(validator: Draft202012Validator, value: Any) -> list[Problem]:
         problems = list(dict.fromkeys(_translate_all(errors)))
     except RecursionError:
         return [Problem("", "is nested too deeply to be checked")]
+    except OverflowError:  # jsonschema divides by `multipleOf` as floats
+        return [Problem("", "holds a number that is too large to be checked")]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, where Python's stack ends
+            raise
+        return [Problem("", "is nested too deeply to be checked")]
     if len(problems) > MOST_PROBLEMS:
         more = Problem("", f"and {len(problems) - MOST_PROBLEMS} more problems")
         return [*problems[:MOST_PROBLEMS], more]

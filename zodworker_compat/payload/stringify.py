@@ -33,13 +33,29 @@ def stringify(payload: Any) -> str:
             naive datetimes, ...), a key is not a string, or the payload contains itself or is
             nested more than 128 deep. Names the place by its JSON pointer.
     """
+    return write(payload)[0]
+
+
+def write(payload: Any) -> tuple[str, bool]:
+    """Return the text of `stringify`, and whether `json.loads` makes of it what the payload is.
+
+    It does if the payload is built of dicts, lists, strings, whole numbers, fractions, booleans and
+    None, their subclasses excluded. Others may be read back as the same value, too.
+
+    Raises:
+        PayloadSerialisationError: as `stringify`.
+    """
+    odd: list[object] = []
     try:
-        text = _write(payload, 0)
+        text = _write(payload, 0, odd)
     except _RefusedError as refused:
         raise PayloadSerialisationError(refused.pointer(), refused.problem) from None
     except RecursionError:
         raise PayloadSerialisationError("", "is nested too deeply, or contains itself") from None
-    return text if text.isascii() else _escape_surrogates(text)
+    if text.isascii():
+        return text, not odd
+    escaped = _escape_surrogates(text)
+    return escaped, not odd and escaped is text
 
 
 class _RefusedError(Exception):
@@ -60,26 +76,28 @@ def json_pointer(path: Any, longest: int = 20) -> str:
     return "".join(f"/{step}" for step in steps[:longest]) + ending
 
 
-def _write(value: Any, depth: int) -> str:  # noqa: PLR0911 - the hot path: one line per kind of value
+def _write(value: Any, depth: int, odd: list[object]) -> str:  # noqa: PLR0911 - the hot path: one line per kind of value
+    """Write a value; what `json.loads` gives back as another is put into `odd`."""
     kind = type(value)
     if kind is str:
         return quote(value)
     if kind is dict:
-        return _write_object(value, depth)
+        return _write_object(value, depth, odd)
     if value is None:
         return "null"
     if kind is bool:
         return "true" if value else "false"
     if kind is int:
         return _write_int(value)
-    if kind is float:
+    if kind is list:
+        return _write_array(value, depth, odd)
+    if kind is float and not value.is_integer():
         return number(value)
-    if kind is list or kind is tuple:
-        return _write_array(value, depth)
-    return _write_other(value, depth)
+    odd.append(value)
+    return _write_other(value, depth, odd)
 
 
-def _write_object(value: Mapping[Any, Any], depth: int) -> str:
+def _write_object(value: Mapping[Any, Any], depth: int, odd: list[object]) -> str:
     if depth >= MAX_DEPTH:
         raise _RefusedError(f"is nested more than {MAX_DEPTH} deep, or contains itself")
     depth += 1
@@ -89,21 +107,23 @@ def _write_object(value: Mapping[Any, Any], depth: int) -> str:
         for key, member in value.items():
             if type(key) is not str:
                 _check_key(key)
-            members.append(f"{quote(key)}:{_write(member, depth)}")
+                odd.append(key)
+            text = quote(member) if type(member) is str else _write(member, depth, odd)
+            members.append(f"{quote(key)}:{text}")
     except _RefusedError as refused:
         refused.path.append(str(key))
         raise
     return "{" + ",".join(members) + "}"
 
 
-def _write_array(value: Any, depth: int) -> str:
+def _write_array(value: Any, depth: int, odd: list[object]) -> str:
     if depth >= MAX_DEPTH:
         raise _RefusedError(f"is nested more than {MAX_DEPTH} deep, or contains itself")
     depth += 1
     items: list[str] = []
     try:
         for item in value:
-            items.append(_write(item, depth))  # noqa: PERF401 - len(items) is the place of an error
+            items.append(_write(item, depth, odd))  # noqa: PERF401 - len(items) is the place of an error
     except _RefusedError as refused:
         refused.path.append(len(items))
         raise
@@ -152,7 +172,7 @@ def _respell(text: str) -> str:
     return f"{sign}{digits[0]}{point}e{power - 1:+d}"
 
 
-def _write_other(value: Any, depth: int) -> str:  # noqa: PLR0911 - as above, for the rarer kinds
+def _write_other(value: Any, depth: int, odd: list[object]) -> str:  # noqa: PLR0911 - as above, for the rarer kinds
     if isinstance(value, Enum) and not isinstance(value, str | int):
         raise _RefusedError(f"is {value!r:.60}; send its value")
     if isinstance(value, str):
@@ -166,11 +186,11 @@ def _write_other(value: Any, depth: int) -> str:  # noqa: PLR0911 - as above, fo
     if isinstance(value, UUID):
         return f'"{value}"'
     if isinstance(value, Mapping):
-        return _write_object(value, depth)
+        return _write_object(value, depth, odd)
     if isinstance(value, list | tuple):
-        return _write_array(value, depth)
+        return _write_array(value, depth, odd)
     if attrs.has(type(value)):
-        return _write_object(unstructured(value), depth)
+        return _write_object(unstructured(value), depth, odd)
     raise _RefusedError(_advice(value))
 
 

@@ -48,10 +48,12 @@ class Buffer:
         if not self._jobs:
             self._moved_at = monotonic()
         self._jobs.extend(jobs)
-        for _ in range(min(len(self._jobs), len(self._waiting))):
+        wanted = len(self._jobs)
+        while wanted and self._waiting:
             waiter = self._waiting.popleft()
-            if not waiter.done():
+            if not waiter.done():  # its slot was cancelled
                 waiter.set_result(None)
+                wanted -= 1
 
     async def take(self) -> Claimed | None:
         """Return the next job, None when the buffer is closed; `done` must follow."""

@@ -3,16 +3,18 @@
 import asyncio
 import contextvars
 import inspect
-import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from time import perf_counter
+from time import monotonic
 from typing import Any, Final
 
 from zodworker_compat.database.queue import Claimed
+from zodworker_compat.payload.stored import read_payload
 from zodworker_compat.runner.buffer import Buffer
-from zodworker_compat.runner.failure import failure_of
+from zodworker_compat.runner.failure import failure_of, plain_failure
 from zodworker_compat.runner.helpers import Abort, MakeHelpers
 from zodworker_compat.runner.limits import Limits
 from zodworker_compat.runner.pool import Pool, logger
@@ -28,6 +30,9 @@ ABORT_AFTER: Final = 5.0
 graphile-worker's gracefulShutdownAbortTimeout: handlers that listen have the rest to finish."""
 CANCEL_GRACE: Final = 1.0
 """Seconds a cancelled handler has to clean up before its job is given back without it."""
+CANCEL_AGAIN: Final = 5.0
+"""Seconds after its timeout, and between two tries, until a handler that goes on is cancelled again:
+before Python 3.12, `asyncio.wait_for` may swallow a cancellation."""
 
 
 class Executor:
@@ -50,7 +55,8 @@ class Executor:
         self._throttle = throttle
         self._threads = Threads(pool.options.concurrency, f"zodworker-{pool.name}")
         self._context = contextvars.copy_context()
-        self._slots: set[asyncio.Task[None]] = set()
+        self._slots: dict[asyncio.Task[None], Claimed | None] = {}
+        """Slot -> the job that it runs, or ran last."""
         self._running: dict[int, Claimed] = {}
         """Job id -> the claim whose run may still say what becomes of the job."""
         self._aborts: set[Abort] = set()
@@ -69,11 +75,11 @@ class Executor:
         slot = asyncio.get_running_loop().create_task(
             self._slot(), name=f"zodworker:{self._pool.name}:slot", context=self._context.copy()
         )
-        self._slots.add(slot)
+        self._slots[slot] = None
         slot.add_done_callback(self._slot_ended)
 
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
-        self._slots.discard(slot)
+        self._slots.pop(slot, None)
         if not slot.cancelled() and (error := slot.exception()):
             logger.critical("A slot of the worker crashed; starting another", exc_info=error)
         if not self._buffer.closed:
@@ -91,7 +97,7 @@ class Executor:
         Returns:
             Whether no job had to be given back.
         """
-        self._told_at = perf_counter()
+        self._told_at = monotonic()
         seconds = self._pool.shutdown_timeout.total_seconds() or 2 * ABORT_AFTER
         warning = asyncio.get_running_loop().call_later(
             min(ABORT_AFTER, seconds / 2), self._ask_to_abort
@@ -106,7 +112,7 @@ class Executor:
         if self._slots:
             for slot in self._slots:
                 slot.cancel()
-            await asyncio.wait(self._slots, timeout=CANCEL_GRACE)
+            await asyncio.wait([*self._slots], timeout=CANCEL_GRACE)
         for job in [*self._running.values()]:
             logger.warning(
                 "Job %d goes on although it was cancelled",
@@ -118,6 +124,27 @@ class Executor:
         self._threads.stop()
         return self._is_clean
 
+    def abandon(self) -> None:
+        """Forget what runs, and cancel it: the pool has lost its jobs.
+
+        A thread cannot be cancelled: it is told by its abort signal, and keeps its slot until it ends.
+        """
+        lost, self._running = self._running, {}
+        for job in lost.values():
+            self._settler.report_lost(job)
+        self._ask_to_abort()
+        self._pool.abort, self._pool.abort_threads = asyncio.Event(), threading.Event()
+        for slot, ran in [*self._slots.items()]:
+            if ran is not None and lost.get(ran.id) is ran and self._task(ran).is_async:
+                slot.cancel()
+
+    def is_called_by_handler(self) -> bool:
+        """Whether the current task runs a job."""
+        return asyncio.current_task() in self._slots
+
+    def _task(self, job: Claimed) -> RunnableTask:
+        return self._pool.tasks[self._pool.identifiers[job.task_id]]
+
     def _ask_to_abort(self) -> None:
         for abort in (self._pool.abort, self._pool.abort_threads, *self._aborts):
             abort.set()
@@ -126,24 +153,27 @@ class Executor:
         slot = asyncio.current_task()
         assert slot is not None  # noqa: S101 - we are in a task
         clean = contextvars.copy_context()
-        turn = perf_counter()
+        turn = monotonic()
         while (job := await self._buffer.take()) is not None:
             if older := self._running.get(job.id):  # it was swept, and claimed by us again
                 self._settler.report_lost(older)
-            self._running[job.id] = job
-            started = perf_counter()
+            self._running[job.id] = self._slots[slot] = job
+            started = monotonic()
             try:
-                await self._execute(job, started)
+                if started > self._pool.vigil.fence:  # it may be another's by now
+                    self._settler.give_back([job])
+                else:
+                    await self._execute(job, started)
             finally:
                 self._release(job)
                 self._limits.release(job)
-                now = perf_counter()
+                now = monotonic()
                 self._buffer.done(now - started)
             if slot.cancelling() or contextvars.copy_context() != clean:
                 return  # a fresh slot: what one job did to its task must not reach the next
             if now - turn > LONGEST_TURN:
                 await asyncio.sleep(0)
-                turn = perf_counter()
+                turn = monotonic()
 
     def _release(self, job: Claimed) -> bool:
         """Whether this run still says what becomes of its job; it does so once."""
@@ -153,10 +183,10 @@ class Executor:
         return True
 
     async def _execute(self, job: Claimed, started: float) -> None:
-        task = self._pool.tasks[self._pool.identifiers[job.task_id]]
+        task = self._task(job)
         self._pool.emit_job("job:start", job)
         try:
-            raw = json.loads(job.payload)
+            raw = read_payload(task.identifier, job.payload)
             if self._throttle is not None and self._throttle.wraps(task.identifier):
                 full = self._pool.job(job, raw)
                 helpers = self._make_helpers(full, self._pool.abort)  # a limiter is async
@@ -165,13 +195,13 @@ class Executor:
                 await self._run(task, job, raw)
         except RescheduledError:
             self._release(job)
-        except GeneratorExit:  # the loop is gone: nothing can be awaited any more
-            raise
-        except BaseException as error:  # noqa: BLE001 - SystemExit ends a job, never the worker
+        except BaseException as error:  # SystemExit ends a job, never the worker
+            if isinstance(error, GeneratorExit) and not _has_loop():
+                raise  # this coroutine is thrown away: nothing can be awaited any more
             self._ended_by(error, job, task)
         else:
             if self._release(job):
-                self._settler.complete(job, perf_counter() - started)
+                self._settler.complete(job, monotonic() - started)
                 self._pool.emit_job("job:success", job)
 
     async def _run(self, task: RunnableTask, job: Claimed, raw: Any) -> None:
@@ -185,7 +215,7 @@ class Executor:
             return
         arguments = self._arguments(task, job, raw, payload, self._abort(task))
         if task.is_async:
-            await task.handler(*arguments)
+            await _finish((await task.handler(*arguments), None))
         else:
             await _finish(await self._threads.submit(task.handler, *arguments))
 
@@ -219,7 +249,8 @@ class Executor:
         try:
             async with timer:
                 if task.is_async:
-                    await task.handler(*arguments)
+                    with _cancelled_again(seconds + CANCEL_AGAIN):
+                        await _finish((await task.handler(*arguments), None))
                 else:
                     thread = self._threads.submit(task.handler, *arguments)
                     await _finish(await asyncio.shield(thread))
@@ -240,12 +271,12 @@ class Executor:
 
     async def _outlast(self, thread: "asyncio.Future[Outcome]", job: Claimed) -> None:
         """Wait for a handler that cannot be stopped; what it does changes nothing any more."""
-        started = perf_counter()
+        started = monotonic()
         await asyncio.wait([thread])
         logger.warning(
             "The handler of job %d ended %.1f s after its timeout; its result changed nothing",
             job.id,
-            perf_counter() - started,
+            monotonic() - started,
             extra=self._pool.log_fields(job),
         )
         result, _ = thread.result()
@@ -258,6 +289,24 @@ class Executor:
         if isinstance(error, asyncio.CancelledError) and self._is_cancelling:
             self._give_back(job)
             return
+        full = self._pool.job_of(job)
+        delete_last = (
+            self._pool.delete_failed_jobs and not task.keep_failed and _is_valid(task, job)
+        )
+        broken: BaseException | None = None
+        try:
+            failure = failure_of(full, error, retry=task.options.retry, delete_last=delete_last)
+        except BaseException as policys:  # noqa: BLE001 - the failure must be written all the same
+            broken = policys
+            failure = plain_failure(full, error, delete_last=delete_last)
+        # First of all: what is logged and told may be the application's, and raise.
+        self._settler.fail(job, failure)
+        if broken is not None:
+            logger.error(
+                "The retry policy of %s gave no delay; graphile-worker's is used",
+                task.identifier,
+                exc_info=broken,
+            )
         logger.error(
             "Failed job %d (%s, attempt %d of %d): %s",
             job.id,
@@ -268,26 +317,14 @@ class Executor:
             exc_info=error,
             extra=self._pool.log_fields(job),
         )
-        full = self._pool.job_of(job)
-        delete_last = (
-            self._pool.delete_failed_jobs and not task.keep_failed and _is_valid(task, job)
-        )
-        try:
-            failure = failure_of(full, error, retry=task.options.retry, delete_last=delete_last)
-        except Exception:  # noqa: BLE001 - the job's failure must be written all the same
-            logger.exception(
-                "The retry policy of %s gave no delay; graphile-worker's is used", task.identifier
-            )
-            failure = failure_of(full, error, retry=None, delete_last=delete_last)
-        self._settler.fail(job, failure)
         self._pool.emit("job:error", job=full, error=error)
         if failure.is_last:
             self._pool.emit("job:failed", job=full, error=error)
 
     def _give_back(self, job: Claimed) -> None:
         self._is_clean = False
-        seconds = perf_counter() - self._told_at
-        task = self._pool.tasks[self._pool.identifiers[job.task_id]]
+        seconds = monotonic() - self._told_at
+        task = self._task(job)
         logger.warning(
             "Job %d (%s) was still running %.2f s after the worker was told to stop; given back%s",
             job.id,
@@ -302,19 +339,54 @@ class Executor:
         )
 
 
+@contextmanager
+def _cancelled_again(seconds: float) -> Iterator[None]:
+    """Cancel the current task in `seconds`, and then every `CANCEL_AGAIN`, until the block ends."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - we are in one
+    timer: asyncio.TimerHandle
+
+    def cancel() -> None:
+        nonlocal timer
+        task.cancel()
+        timer = loop.call_later(CANCEL_AGAIN, cancel)
+
+    timer = loop.call_later(seconds, cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 async def _finish(outcome: Outcome) -> None:
-    """Raise what a sync handler raised; await what it returned: it may wrap an async function."""
+    """Raise what a handler raised; await what it returned: JavaScript's handlers return promises.
+
+    Raises:
+        TypeError: it returned a generator, of whose body nothing has run.
+    """
     result, error = outcome
     if error is not None:
         raise error
+    if result is None:
+        return
     if inspect.isawaitable(result):
         await result
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError("the handler returned a generator, so nothing of its body has run")
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_valid(task: RunnableTask, job: Claimed) -> bool:
     """Whether the payload reaches the handler: a failure before that is never deleted (P-44)."""
     try:
-        task.decode(json.loads(job.payload))
+        task.decode(read_payload(task.identifier, job.payload))
     except Exception:  # noqa: BLE001 - whatever kept the payload from its handler
         return False
     return True

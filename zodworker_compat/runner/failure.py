@@ -1,6 +1,6 @@
 """What a failed run leaves in the row: its text, and when it is tried again. Pure."""
 
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -10,6 +10,8 @@ from zodworker_compat.runner.retry import Retry
 
 LONGEST_ERROR: Final = 10_000
 """Characters of `last_error`; the log has the rest."""
+MOST_MEMBERS: Final = 10
+"""Exceptions of a group that `last_error` names."""
 
 
 @frozen(kw_only=True)
@@ -66,17 +68,50 @@ def failure_of(
     )
 
 
+def plain_failure(job: Job, error: BaseException, *, delete_last: bool) -> Failure:
+    """Return the failure of a job, with graphile-worker's backoff; arguments as in `failure_of`."""
+    return Failure(
+        job=job,
+        error=error,
+        message=error_text(error),
+        delay=None,
+        is_permanent=False,
+        is_deleted=delete_last and job.is_last_attempt,
+    )
+
+
 def error_text(error: BaseException) -> str:
     """Return `TypeName: message`, storable in PostgreSQL whatever the message holds (departure 9).
 
+    The first exceptions of a group follow its message: that alone only counts them.
     graphile-worker 0.16.6 stores the message alone, and fails to fail on a NUL.
     """
+    text = _described(error)
+    if isinstance(error, BaseExceptionGroup):
+        text = f"{text}: {'; '.join(_described(member) for member in _members(error))}"
+    return storable(text)
+
+
+def _described(error: BaseException) -> str:
     name = type(error).__name__
     try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - a failing __str__ must not hide the failure
+        message = str.__str__(str(error))  # a plain string, if it is of a class of its own
+    except BaseException as broken:  # noqa: BLE001 - whatever __str__ raises must not hide the failure
         message = f"(its message cannot be read: {type(broken).__name__})"
-    return storable(f"{name}: {message}" if message else name)
+    return f"{name}: {message}" if message else name
+
+
+def _members(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    """Return the first exceptions of a group that are no groups themselves."""
+    found: list[BaseException] = []
+    waiting: list[BaseException] = [group]
+    while waiting and len(found) < MOST_MEMBERS:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting += reversed(error.exceptions)
+        else:
+            found.append(error)
+    return found
 
 
 def storable(text: str) -> str:

@@ -1,11 +1,12 @@
 """Claims jobs whenever there is room for them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
+from psycopg import AsyncConnection
 
 from zodworker_compat.database import queue
 from zodworker_compat.errors import DatabaseUnavailableError, RateLimiterError
@@ -18,8 +19,20 @@ from zodworker_compat.runner.settle import LARGEST_BACKLOG, Settler
 from zodworker_compat.runner.throttle import Throttle
 
 CONTENDED_DELAY: Final = 0.01
-"""Seconds until a claim is repeated whose queues another session held; doubled each time in a row,
-up to the poll interval: a fetch holds them for a millisecond, a forgotten transaction for hours."""
+"""Seconds until a claim is repeated whose queues others held; doubled each time in a row, up to the
+poll interval: a fetch holds them for a millisecond, a job for as long as it runs, a forgotten
+transaction for hours. So a queue stands idle no longer than it was held before."""
+
+
+class Found(NamedTuple):
+    """What came of a claim."""
+
+    jobs: int = 0
+    """How many are ours now."""
+    more: bool = False
+    """There are others that this claim could not see or get."""
+    blocked: bool = False
+    """Others wait in named queues that other pools hold; nobody tells when Node frees one."""
 
 
 class Claimer:
@@ -50,8 +63,10 @@ class Claimer:
         self._notified = False
         self._stopping = False
         self._in_vain = 0
+        self._freed: set[int] = set()
         self._known_ids = known_ids
-        self._is_sure = True  # that what we hold in the table is what we know of
+        self.is_sure = True
+        """That what we hold in the table is what we know of."""
 
     async def connect(self) -> None:
         """Connect and look the task ids up.
@@ -68,6 +83,11 @@ class Claimer:
     def notified(self) -> None:
         """Look for jobs now: somebody says there are some."""
         self._notified = True
+        self._alarm.pulse()
+
+    def freed(self, queue_ids: set[int]) -> None:
+        """Look for jobs now: we have freed these queues. What we do not take, others may."""
+        self._freed |= queue_ids
         self._alarm.pulse()
 
     def stop(self) -> None:
@@ -95,79 +115,109 @@ class Claimer:
         try:
             while not self._stopping:
                 idle = self._buffer.is_idle and not self._settler.backlog
-                found, more = await self._claim()
-                if idle and not found and not more:
+                found = await self._claim()
+                if idle and not found.jobs and not found.more:
                     return
-                if not found or not self._buffer.wanted():
+                if not found.jobs or not self._buffer.wanted():
                     self._release_held()
-                    await self._alarm.wait(self._soon(found) if more else self._poll)
+                    await self._alarm.wait(self._delay(found))
         finally:
             await self._session.close()
 
     async def _step(self) -> float:
         """Claim if there is room; return the seconds to wait, unless woken."""
         try:
-            found, more = await self._claim()
+            found = await self._claim()
         except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
             await self._session.close()
             self._alarm.pulse()  # what was notified is still there to be claimed
             await asyncio.sleep(self._outage.failed(error))
             return 0
         self._outage.worked()
-        if more:
-            return self._soon(found)
-        return min(self._poll, self._pool.intervals.hold) if self._buffer.stalled() else self._poll
+        delay = self._delay(found)
+        return min(delay, self._pool.intervals.hold) if self._buffer.stalled() else delay
 
-    def _soon(self, found: int) -> float:
-        self._in_vain = 0 if found else min(self._in_vain + 1, 16)
-        return 0 if found else min(self._poll, CONTENDED_DELAY * 2 ** (self._in_vain - 1))
+    def _delay(self, found: Found) -> float:
+        is_contended = found.more or found.blocked
+        if found.jobs or not is_contended:
+            self._in_vain = 0
+        if not is_contended:
+            return self._poll
+        if found.jobs and found.more:
+            return 0
+        self._in_vain = min(self._in_vain + 1, 16)
+        return min(self._poll, CONTENDED_DELAY * 2.0 ** (self._in_vain - 1))
 
-    async def _claim(self) -> tuple[int, bool]:
-        """Return how many jobs were claimed, and whether to ask again soon."""
-        if not self._buffer.wanted() or self._settler.backlog > LARGEST_BACKLOG:
-            return 0, False
+    async def _claim(self) -> Found:
+        """Claim if there is room; hand over what queues we leave."""
+        if self._pool.vigil.is_fenced(monotonic()):
+            await queue.check(await self._session.connection())
+            return Found(more=True)
+        has_room = self._buffer.wanted() and self._settler.backlog <= LARGEST_BACKLOG
+        found = await self._claim_jobs() if has_room else Found()
+        await self.hand_over()
+        return found
+
+    async def _claim_jobs(self) -> Found:
         notified, self._notified = self._notified, False
         age = monotonic() - self._resolved_at
         if age > self._pool.intervals.resolve:
             await self._resolve()
-        claimed = await self._claim_batch()
+        found = await self._claim_batch()
         # A notification without a job: perhaps of a task whose id Node's clean-up has replaced.
-        if notified and not claimed[0] and age > self._poll and await self._resolve():
-            claimed = await self._claim_batch()
-        if not claimed[1]:
-            self._in_vain = 0
-        return claimed
+        if notified and not found.jobs and age > self._poll and await self._resolve():
+            found = await self._claim_batch()
+        return found
 
-    async def _claim_batch(self) -> tuple[int, bool]:
-        """Claim once, as many jobs as may be held; return as `_claim`."""
+    async def _claim_batch(self) -> Found:
+        """Claim once, as many jobs as may be held."""
         wanted = self._buffer.wanted()
         task_ids, limit = self._limits.plan(self._task_ids, wanted)
         if not task_ids:
-            return 0, False
+            return Found()
         self._pool.emit("worker:getJob:start")
         try:
             forbidden = await self._throttle.forbidden_flags() if self._throttle else None
             connection = await self._session.connection()
             await self.return_lost()
-            self._is_sure = False
-            batch = await queue.claim(
-                connection, self._pool.options.schema, self._pool.id, task_ids, limit, forbidden
-            )
-            self._is_sure = True
+            self.is_sure = False
+            schema, pool_id = self._pool.options.schema, self._pool.id
+            batch = await queue.claim(connection, schema, pool_id, task_ids, limit, forbidden)
+            self.is_sure = True
+            if pool_id != self._pool.id:  # it was declared dead meanwhile, and nobody expects this
+                await self._return(connection, pool_id, batch.jobs)
+                return Found(more=True)
         except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
             self._pool.emit("worker:getJob:error", error=error)
             raise
+        self._freed.difference_update(job.job_queue_id for job in batch.jobs)
         if not batch.jobs:
             self._pool.emit("worker:getJob:empty")
         self._pool.emit_jobs("localQueue:getJobs:complete", batch.jobs)
         if self._buffer.closed:
             self._settler.give_back(batch.jobs)
-            return 0, False
+            return Found()
         fitting, excess = self._limits.admit(batch.jobs, limit)
         self._settler.give_back(excess)
         self._buffer.put(fitting)
         # A full batch that left room was made small on purpose: there may be more.
-        return len(fitting), batch.more or (len(batch.jobs) == limit and len(fitting) < wanted)
+        more = batch.more or (len(batch.jobs) == limit and len(fitting) < wanted)
+        return Found(len(fitting), more, batch.blocked)
+
+    async def hand_over(self) -> None:
+        """Tell the others of jobs in queues that we freed and did not take again.
+
+        In a statement of its own: one that was added while its queue was being freed was announced
+        too early, and is seen by neither the worker who was told nor the statement that freed it.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+            psycopg.Error: it refused; call again.
+        """
+        if freed := set(self._freed):
+            connection = await self._session.connection()
+            await queue.hand_over(connection, self._pool.options.schema, freed)
+            self._freed -= freed
 
     async def return_lost(self) -> None:
         """Give back what a claim took whose answer never came: nobody else would, as we live.
@@ -176,24 +226,31 @@ class Claimer:
             DatabaseUnavailableError: PostgreSQL cannot be reached.
             psycopg.Error: it refused; call again.
         """
-        if self._is_sure:
+        if self.is_sure:
             return
-        schema, pool_id = self._pool.options.schema, self._pool.id
         connection = await self._session.connection()
-        held = await queue.held_jobs(connection, schema, pool_id)
+        held = await queue.held_jobs(connection, self._pool.options.schema, self._pool.id)
         known = self._known_ids()
         lost = [job for job in held if job.id not in known]
         if lost:
             logger.warning("Giving back %d jobs: their claim got no answer", len(lost))
-            await queue.return_jobs(
-                connection,
-                schema,
-                pool_id,
-                [job.id for job in lost],
-                [job.locked_at for job in lost],
-                [None for _ in lost],
-            )
-        self._is_sure = True
+            await self._return(connection, self._pool.id, lost)
+        self.is_sure = True
+
+    async def _return(
+        self,
+        connection: AsyncConnection[Any],
+        pool_id: str,
+        jobs: Sequence[queue.Held | queue.Claimed],
+    ) -> None:
+        await queue.return_jobs(
+            connection,
+            self._pool.options.schema,
+            pool_id,
+            [job.id for job in jobs],
+            [job.locked_at for job in jobs],
+            [None for _ in jobs],
+        )
 
     async def _resolve(self) -> bool:
         """Look the task ids up; return whether they have changed."""
@@ -205,8 +262,9 @@ class Claimer:
         return set(before) != set(found)
 
     def _release_held(self) -> None:
-        """Give jobs back that wait too long behind slow ones: another worker may be free."""
-        if self._buffer.stalled() > self._pool.intervals.hold:
+        """Give jobs back that wait too long: behind slow ones, or for a pool that gives no beat."""
+        is_fenced = self._pool.vigil.is_fenced(monotonic())
+        if is_fenced or self._buffer.stalled() > self._pool.intervals.hold:
             held = self._buffer.drain()
             self._limits.release(*held)
             self._settler.give_back(held)

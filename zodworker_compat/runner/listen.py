@@ -89,6 +89,6 @@ def breaking_revision(payload: str) -> int:
 def _members(payload: str) -> dict[str, Any]:
     try:
         members = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):  # any role may notify, of anything
         return {}
     return members if isinstance(members, dict) else {}

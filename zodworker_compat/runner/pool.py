@@ -1,21 +1,23 @@
 """What the parts of one runner share."""
 
 import asyncio
-import json
 import logging
+import random
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 
 from zodworker_compat.database.queue import Claimed
 from zodworker_compat.database.sessions import Session
 from zodworker_compat.events import EVENTS, Events
 from zodworker_compat.job import Job
+from zodworker_compat.payload.stored import payload_or_none, read_flags
 from zodworker_compat.runner.task import RunnableTask
+from zodworker_compat.runner.vigil import Vigil
 from zodworker_compat.runner_options import RunnerOptions
 
 logger = logging.getLogger("zodworker_compat.runner")
@@ -38,9 +40,23 @@ class Intervals:
     """Age at which task ids are looked up again: Node's clean-up may replace them (§ GC)."""
     hold: float = 1.0
     """Age at which jobs that wait in the local buffer are given back to the others."""
+    refresh: float = 600.0
+    """Time between two looks for locks of our own that are older than an hour."""
+
+    def first_sweep(self) -> float:
+        """Return the time to the first sweep."""
+        return random.uniform(0, self.sweep_first)  # noqa: S311 - not a secret
+
+    def sweep(self) -> float:
+        """Return the time to the next one."""
+        return random.uniform(self.sweep_least, self.sweep_most)  # noqa: S311 - not a secret
 
 
-@frozen(kw_only=True)
+def _vigil(pool: "Pool") -> Vigil:
+    return Vigil(pool.options.dead_after.total_seconds())
+
+
+@define(kw_only=True, eq=False)
 class Pool:
     """Who we are in `locked_by`, what we run and how we connect."""
 
@@ -55,6 +71,9 @@ class Pool:
     on_error: Callable[[Job, BaseException], Any] | None = None
     """Called after a failure is written; sync or async."""
     id: str = Factory(new_pool_id)
+    """Another one after the others have declared the pool dead."""
+    vigil: Vigil = Factory(_vigil, takes_self=True)
+    """Whether it may claim."""
     identifiers: dict[int, str] = Factory(dict)
     """Task id -> identifier, as last resolved."""
     abort: asyncio.Event = Factory(asyncio.Event)
@@ -62,7 +81,9 @@ class Pool:
     abort_threads: threading.Event = Factory(threading.Event)
     """The same for sync handlers."""
 
-    def session(self, *, fast: bool = False, impatient: bool = False) -> Session:
+    def session(
+        self, *, fast: bool = False, impatient: bool = False, connect_timeout: int | None = None
+    ) -> Session:
         """Return a connection of the worker's own, not yet open."""
         return Session(
             self.conninfo,
@@ -70,6 +91,7 @@ class Pool:
             prepared=self.options.prepared_statements,
             fast=fast,
             impatient=impatient,
+            connect_timeout=connect_timeout,
         )
 
     def job(self, claimed: Claimed, payload: object) -> Job:
@@ -90,7 +112,7 @@ class Pool:
             locked_at=claimed.locked_at,
             locked_by=self.id,
             revision=claimed.revision,
-            flags=claimed.flags,
+            flags=read_flags(claimed.flags),
             job_queue_id=claimed.job_queue_id,
             task_id=claimed.task_id,
             is_available=False,
@@ -98,11 +120,7 @@ class Pool:
 
     def job_of(self, claimed: Claimed) -> Job:
         """Return a claimed job for events and policies; `payload` is None if it is unreadable."""
-        try:
-            payload = json.loads(claimed.payload)
-        except (ValueError, RecursionError):
-            payload = None
-        return self.job(claimed, payload)
+        return self.job(claimed, payload_or_none(claimed.payload))
 
     def log_fields(self, claimed: Claimed) -> dict[str, object]:
         """Return what log records say about a job."""
@@ -114,10 +132,10 @@ class Pool:
             "worker": self.name,
         }
 
-    def emit(self, name: str, **fields: Any) -> None:
+    def emit(self, name: str, /, **fields: Any) -> None:
         """Tell the listeners of event `name`, if there are any."""
         if name in self.events.heard:
-            self.events.emit(name, EVENTS[name](pool_id=self.id, **fields))
+            self.events.emit(name, EVENTS[name](**{"pool_id": self.id, **fields}))
 
     def emit_job(self, name: str, claimed: Claimed, **fields: Any) -> None:
         """Tell the listeners of an event about a job, which is made for them only."""

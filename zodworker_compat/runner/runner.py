@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -22,10 +23,11 @@ from zodworker_compat.runner.buffer import Buffer
 from zodworker_compat.runner.cron import Clock, Cron
 from zodworker_compat.runner.execute import Executor
 from zodworker_compat.runner.fetch import Claimer
+from zodworker_compat.runner.heartbeat import Heartbeat
 from zodworker_compat.runner.helpers import Connections, helpers_factory
 from zodworker_compat.runner.limits import Limits
 from zodworker_compat.runner.listen import NEWEST_REVISION, Listener
-from zodworker_compat.runner.pool import Intervals, Pool, logger
+from zodworker_compat.runner.pool import Intervals, Pool, logger, new_pool_id
 from zodworker_compat.runner.settle import Settler
 from zodworker_compat.runner.sweep import Sweeper
 from zodworker_compat.runner.task import RunnableTask
@@ -113,6 +115,13 @@ class Runner:
             self._known_ids,
         )
         self._listener = Listener(pool, self._claimer.notified, self._refuse_migration)
+        self._heartbeat = Heartbeat(
+            pool,
+            held=self._running_ids,
+            on_death=self._declared_dead,
+            on_relief=self._claimer.notified,
+            on_crash=partial(self._crashed, "heartbeat"),
+        )
         self._cron = Cron(pool, cron_items, clock) if cron_items else None
         self._executor: Executor | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
@@ -178,10 +187,17 @@ class Runner:
         """Stop claiming, give back what has not started, wait for what runs, write the results.
 
         Jobs that run longer than the shutdown timeout are cancelled and given back. A second call
-        waits for the first.
+        waits for the first; one in a handler does not wait, or it would wait for itself.
         """
         self._pool.events.leave()
+        if self.is_called_by_handler():
+            self._begin_stop()
+            return
         await asyncio.shield(self._begin_stop())
+
+    def is_called_by_handler(self) -> bool:
+        """Whether the current task runs a job."""
+        return self._executor is not None and self._executor.is_called_by_handler()
 
     def begin_stop(self) -> None:
         """Do what `stop` does, and do not wait for it."""
@@ -208,7 +224,9 @@ class Runner:
             with explained(self._pool.options.schema):
                 await self._claimer.connect()
             await self._settler.connect()
+            await self._heartbeat.start()
         except BaseException:
+            await self._heartbeat.stop(holds_nothing=True)
             await self._claimer.close()
             await self._settler.disconnect()
             raise
@@ -226,8 +244,12 @@ class Runner:
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            logger.critical("%s crashed; the worker stops", task.get_name(), exc_info=error)
-            self._end(error, task.get_name().rpartition(":")[2])
+            self._crashed(task.get_name().rpartition(":")[2], error)
+
+    def _crashed(self, action: str, error: BaseException) -> None:
+        name = f"zodworker:{self._pool.name}:{action}"
+        logger.critical("%s crashed; the worker stops", name, exc_info=error)
+        self._end(error, action)
 
     def _end(self, error: BaseException, action: str) -> None:
         self._pool.emit("pool:fatalError", error=error, action=action)
@@ -240,13 +262,35 @@ class Runner:
             self._stop = asyncio.create_task(self._shut_down())
         return self._stop
 
-    def _settled(self, queue_freed: bool) -> None:
-        if queue_freed or self._once:
+    def _settled(self, freed_queues: set[int]) -> None:
+        if freed_queues:
+            self._claimer.freed(freed_queues)
+        elif self._once:
             self._alarm.pulse()
 
     def _known_ids(self) -> set[int]:
+        return {*self._buffer.ids(), *self._running_ids()}
+
+    def _running_ids(self) -> set[int]:
+        """The jobs that run or are being settled; may be called by any thread."""
         running = self._executor.ids() if self._executor is not None else set()
-        return {*self._buffer.ids(), *running, *self._settler.ids()}
+        return {*running, *self._settler.ids()}
+
+    def _declared_dead(self) -> None:
+        """Drop what we held, which is others' by now, and go on as another pool."""
+        dead, self._pool.id = self._pool.id, new_pool_id()
+        logger.error(
+            "The other workers took this one for dead: it gave no sign of life for more than %g s. "
+            "What it ran is cancelled and runs again elsewhere; it goes on as %s, no longer as %s",
+            self._pool.vigil.dead_after,
+            self._pool.id,
+            dead,
+        )
+        self._pool.emit("pool:declaredDead", pool_id=dead, new_pool_id=self._pool.id)
+        self._limits.release(*self._buffer.drain())
+        self._settler.abandon()
+        if self._executor is not None:
+            self._executor.abandon()
 
     def _refuse_migration(self, revision: int) -> None:
         self._end(
@@ -274,6 +318,9 @@ class Runner:
             self._settler.close(FLUSH_TIMEOUT)
             await self._join("settle", FLUSH_TIMEOUT)
             await self._return_lost()
+            await self._heartbeat.stop(
+                holds_nothing=self._claimer.is_sure and not self._settler.gave_up
+            )
             await self._connections.close()
         except BaseException as error:
             self._pool.emit("pool:gracefulShutdown:error", error=error)
@@ -281,6 +328,7 @@ class Runner:
         else:
             self._pool.emit("pool:gracefulShutdown:complete")
         finally:
+            await self._heartbeat.stop(holds_nothing=False)
             self._pool.emit("pool:release")
             await self._pool.events.close(FLUSH_TIMEOUT)
             self._listener.tried.set()  # start() may still be waiting for it
@@ -290,8 +338,9 @@ class Runner:
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._claimer.return_lost()
+                await self._claimer.hand_over()
         except (psycopg.Error, DatabaseUnavailableError, TimeoutError) as error:
-            logger.error("Jobs whose claim got no answer may stay locked for four hours: %s", error)
+            logger.error("Jobs whose claim got no answer stay locked until recovered: %s", error)
         finally:
             await self._claimer.close()
 

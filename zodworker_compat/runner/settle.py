@@ -7,28 +7,27 @@ from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 import psycopg
-from attrs import define, field
+from attrs import define, evolve, field
 from psycopg import AsyncConnection
 
 from zodworker_compat.database import queue
 from zodworker_compat.database.queue import Claimed, Unsettled
+from zodworker_compat.database.refusals import is_about_rows
 from zodworker_compat.errors import DatabaseUnavailableError
 from zodworker_compat.observability.logs import milliseconds
 from zodworker_compat.runner.alarm import Alarm
-from zodworker_compat.runner.failure import Failure
+from zodworker_compat.runner.failure import Failure, plain_failure
 from zodworker_compat.runner.outage import Outage
 from zodworker_compat.runner.pool import Pool, logger
 
+LAST_RESORT: Final = 6
+"""Tries, over a minute, after which a job whose row PostgreSQL does not let us delete is failed."""
+LONGEST_REFUSAL: Final = 60.0
+"""Seconds between two tries to write what PostgreSQL refuses."""
 BUSY_DELAY: Final = 0.25
 """Seconds until a job is tried again whose row an open transaction holds."""
 LARGEST_BACKLOG = 2000
 """Results that may wait for the database before no more jobs are claimed."""
-
-# Classes of SQLSTATE that say nothing of a row: the connection, the session, the transaction, the
-# schema and its permissions, the server. Time or an operator mends them, so they are waited out.
-_NOT_ABOUT_ROWS: Final = frozenset(
-    "08 25 26 28 3D 3F 40 42 53 55 57 58 72 F0 XX".split()  # noqa: SIM905 - a table of codes
-)
 
 
 class Result(NamedTuple):
@@ -40,6 +39,8 @@ class Result(NamedTuple):
     failure: Failure | None = None
     message: str | None = None
     """The `last_error` to write."""
+    refused: int = 0
+    """How many times PostgreSQL has refused to write it."""
 
 
 class _Write(Protocol):
@@ -66,10 +67,10 @@ class Results:
     def __len__(self) -> int:
         return len(self.done) + len(self.failed) + len(self.returned)
 
-    def in_named_queue(self) -> bool:
-        """Whether writing them frees a named queue."""
+    def queues(self) -> set[int]:
+        """The named queues that writing them frees."""
         results = [*self.done, *self.failed, *self.returned]
-        return any(result.job.job_queue_id is not None for result in results)
+        return {queue for result in results if (queue := result.job.job_queue_id) is not None}
 
 
 class Settler:
@@ -78,31 +79,35 @@ class Settler:
     So nothing is held longer than one round trip, and batches grow with the load.
     """
 
-    def __init__(self, pool: Pool, on_settled: Callable[[bool], None]) -> None:
+    def __init__(self, pool: Pool, on_settled: Callable[[set[int]], None]) -> None:
         self._pool = pool
         self._on_settled = on_settled
         self._session = pool.session(fast=True, impatient=True)
         self._waiting = Results()
         self._writing = Results()
         self._busy = Results()  # rows that an open transaction of somebody's holds
+        self._refused = Results()  # rows that PostgreSQL does not let us change
         self._careful = not pool.options.prepared_statements  # no lock_timeout behind a pooler
         self._alarm = Alarm()
         self._outage = Outage(logger, "settle jobs")
         self._tried_busy = 0.0
+        self._refused_at = 0.0
+        self.gave_up = False
+        """Whether jobs are left locked that could not be settled."""
         self._deadline: float | None = None
 
     def ids(self) -> set[int]:
         """The jobs whose results are not written yet."""
         return {
             result.job.id
-            for results in (self._waiting, self._writing, self._busy)
+            for results in (self._waiting, self._writing, self._busy, self._refused)
             for part in (results.done, results.failed, results.returned)
             for result in part
         }
 
     @property
     def backlog(self) -> int:
-        """How many results are not written yet."""
+        """How many results are not written yet, without those that are refused."""
         return len(self._waiting) + len(self._writing) + len(self._busy)
 
     def complete(self, job: Claimed, seconds: float) -> None:
@@ -139,22 +144,64 @@ class Settler:
     async def run(self) -> None:
         """Write until closed and empty."""
         try:
-            while self.backlog or self._deadline is None:
+            while self.backlog or self._refused or self._deadline is None:
                 if not self._waiting:
-                    await self._alarm.wait(BUSY_DELAY if self._busy else None)
+                    await self._alarm.wait(self._rest())
                 if self._deadline is not None and self._busy and monotonic() > self._deadline:
                     self._give_up(self._busy)
                 self._waiting, self._writing = Results(), self._waiting
-                freed = self._writing.in_named_queue()
+                freed = self._writing.queues()
                 await self._write(careful=self._careful)
                 if self._busy and monotonic() - self._tried_busy >= BUSY_DELAY:
                     self._writing, self._busy = self._busy, Results()
                     self._tried_busy = monotonic()
-                    freed = freed or self._writing.in_named_queue()
+                    freed |= self._writing.queues()
                     await self._write(careful=True)
+                if self._refused and (self._deadline or monotonic() >= self._refused_at):
+                    freed |= await self._write_refused()
                 self._on_settled(freed)
         finally:
             await self._session.close()
+
+    def _rest(self) -> float | None:
+        if self._deadline is not None and self._refused:
+            return 0
+        if self._busy:
+            return BUSY_DELAY
+        return max(0, self._refused_at - monotonic()) if self._refused else None
+
+    async def _write_refused(self) -> set[int]:
+        """Try again what was refused; return the queues that this may have freed."""
+        refused, self._refused = self._refused, Results()
+        hopeless = [
+            each
+            for each in refused.done
+            if each.refused >= LAST_RESORT or self._deadline is not None
+        ]
+        refused.done = [each for each in refused.done if each not in hopeless]
+        refused.failed += [self._undeletable(each) for each in hopeless]
+        self._writing = refused
+        queues = refused.queues()
+        await self._write(careful=True)
+        if self._deadline is not None and self._refused:
+            self._give_up(self._refused)
+        return queues
+
+    def _undeletable(self, result: Result) -> Result:
+        """Return the result that leaves the job to another attempt, if there is one left."""
+        failure = result.failure
+        if failure is None:
+            error = RuntimeError("the run succeeded, but PostgreSQL refused to delete its job")
+            failure = plain_failure(self._pool.job_of(result.job), error, delete_last=False)
+        failure = evolve(failure, is_deleted=False)
+        return result._replace(seconds=None, failure=failure, message=failure.message)
+
+    def abandon(self) -> None:
+        """Forget all that is not being written: the pool has lost its jobs."""
+        for results in (self._waiting, self._busy, self._refused):
+            for result in (*results.done, *results.failed):
+                self.report_lost(result.job)
+            results.clear()
 
     def close(self, seconds: float) -> None:
         """Let `run` return when all is written; give up after `seconds`."""
@@ -164,8 +211,8 @@ class Settler:
     def report_lost(self, job: Claimed) -> None:
         """Tell that the result of a run changes nothing: somebody took the job's lock away."""
         logger.warning(
-            "Job %d was not ours any more when it ended: its lock was taken away, "
-            "it may run again elsewhere; its result here changed nothing",
+            "Job %d was not ours any more: its lock was taken away, it may run again elsewhere; "
+            "the result of its run here changes nothing",
             job.id,
             extra=self._pool.log_fields(job),
         )
@@ -179,7 +226,7 @@ class Settler:
                 self._outage.worked()
             except (psycopg.Error, DatabaseUnavailableError) as error:
                 delay = self._outage.failed(error)
-                retried = True
+                retried = retried or not isinstance(error, DatabaseUnavailableError)
                 await self._session.close()
                 if self._deadline is not None and monotonic() + delay > self._deadline:
                     self._give_up(self._writing)
@@ -188,34 +235,21 @@ class Settler:
 
     def _give_up(self, results: Results) -> None:
         logger.error(
-            "Gave up settling %d jobs; they stay locked by %s until they are unlocked",
+            "Gave up settling %d jobs; they stay locked by %s until they are recovered",
             len(results),
             self._pool.id,
         )
         results.clear()
+        self.gave_up = True
 
     async def _write_once(self, *, retried: bool, careful: bool) -> None:
-        batch, busy = self._writing, self._busy
-        await self._write_all(
-            batch.done, busy.done, self._complete, retried=retried, careful=careful
-        )
-        await self._write_all(
-            batch.failed, busy.failed, self._fail, retried=retried, careful=careful
-        )
-        await self._write_all(
-            batch.returned, busy.returned, self._return, retried=retried, careful=careful
-        )
+        await self._write_all("done", self._complete, retried=retried, careful=careful)
+        await self._write_all("failed", self._fail, retried=retried, careful=careful)
+        await self._write_all("returned", self._return, retried=retried, careful=careful)
 
-    async def _write_all(
-        self,
-        results: list[Result],
-        busy: list[Result],
-        write: _Write,
-        *,
-        retried: bool,
-        careful: bool,
-    ) -> None:
-        """Write `results` and empty it; one row that is refused or held up harms no other."""
+    async def _write_all(self, kind: str, write: _Write, *, retried: bool, careful: bool) -> None:
+        """Write one kind of results and empty it; one row that is refused or held up harms no other."""
+        results: list[Result] = getattr(self._writing, kind)
         connection = await self._session.connection()
         size = len(results)
         while results:
@@ -236,12 +270,12 @@ class Settler:
                 elif len(part) > 1:
                     size = len(part) // 2
                 else:
-                    self._report_refused(results.pop(0).job, error)
+                    self._refuse(kind, results.pop(0), error)
                 continue
             del results[: len(part)]
             size *= 2
             held = {each.id for each in unsettled if each.is_busy}
-            busy += [result for result in part if result.job.id in held]
+            getattr(self._busy, kind).extend(result for result in part if result.job.id in held)
             lost = {each.id for each in unsettled} - held
             self._report(
                 [result for result in part if result.job.id not in held], lost, retried=retried
@@ -323,22 +357,22 @@ class Settler:
             extra={**self._pool.log_fields(job), "duration_ms": milliseconds(seconds)},
         )
 
-    def _report_refused(self, job: Claimed, error: psycopg.Error) -> None:
+    def _refuse(self, kind: str, result: Result, error: psycopg.Error) -> None:
+        """Put a result aside for another try: an operator may mend what refuses it."""
+        delay = min(LONGEST_REFUSAL, 2.0**result.refused)
+        is_first = not self._refused
+        getattr(self._refused, kind).append(result._replace(refused=result.refused + 1))
+        due = monotonic() + delay
+        self._refused_at = due if is_first else min(due, self._refused_at)
         logger.error(
-            "PostgreSQL refuses to settle job %d: %s: %s; it stays locked until it is unlocked, "
-            "by you or in four hours, and runs again then",
-            job.id,
+            "PostgreSQL refuses to settle job %d, which stays locked; next try in %g s: %s: %s",
+            result.job.id,
+            delay,
             type(error).__name__,
             error,
-            extra=self._pool.log_fields(job),
+            extra=self._pool.log_fields(result.job),
         )
-
-
-def is_about_rows(error: psycopg.Error) -> bool:
-    """Whether the statement was refused for what is in its rows: the same rows fail again."""
-    if error.sqlstate is None:  # psycopg's own: a value that cannot be sent, or no connection
-        return isinstance(error, psycopg.DataError)
-    return error.sqlstate[:2] not in _NOT_ABOUT_ROWS
+        self._pool.emit_job("job:refused", result.job, error=error)
 
 
 def _ids(results: Sequence[Result]) -> list[int]:

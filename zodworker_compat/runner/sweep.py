@@ -1,7 +1,6 @@
 """Frees what workers left locked more than four hours ago, as every graphile-worker does."""
 
 import asyncio
-import random
 from datetime import timedelta
 
 import psycopg
@@ -19,10 +18,9 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled. A failure is logged and left to the next turn."""
-        times = self._pool.intervals
-        await asyncio.sleep(random.uniform(0, times.sweep_first))  # noqa: S311 - not a secret
+        await asyncio.sleep(self._pool.intervals.first_sweep())
         while True:
-            pause = random.uniform(times.sweep_least, times.sweep_most)  # noqa: S311
+            pause = self._pool.intervals.sweep()
             delay = timedelta(seconds=pause)
             self._pool.emit("resetLocked:started")
             try:

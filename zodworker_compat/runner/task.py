@@ -41,8 +41,8 @@ class RunOptions:
     timeout: timedelta | None = field(default=None, converter=_seconds, validator=_positive)
     """How long one run may take; a bare number is seconds. None: for ever.
 
-    A run that takes longer fails with a TimeoutError. An async handler is cancelled; it fails even
-    if it swallows the cancellation, but not before it ends. A sync one cannot be stopped: its job
+    A run that takes longer fails with a TimeoutError. An async handler is cancelled, and
+    again every 5 s while it goes on; it fails even if it swallows that, but not before it ends. A sync one cannot be stopped: its job
     fails at the deadline, so it may start again elsewhere while the thread goes on, and what the
     thread does after that changes nothing of the job. The handler should look at
     `helpers.abort_signal`, which is set then; its slot stays taken until it returns."""
@@ -101,6 +101,11 @@ def check_handler(identifier: str, handler: Any) -> None:
     """
     if not callable(handler):
         raise ConfigurationError(f"Task {identifier!r}: {handler!r} is no function.")
+    if is_generator(handler):
+        raise ConfigurationError(
+            f"Task {identifier!r}: {handler!r} is a generator: a job would end before its body runs. "
+            "A handler has no yield."
+        )
     try:
         positional_count(handler)
     except ConfigurationError as error:
@@ -133,8 +138,18 @@ def positional_count(handler: Callable[..., Any]) -> int:
 
 def is_async(handler: Callable[..., Any]) -> bool:
     """Whether calling `handler` gives a coroutine: functions, methods, partials, objects."""
+    return any(map(inspect.iscoroutinefunction, _functions(handler)))
+
+
+def is_generator(handler: Callable[..., Any]) -> bool:
+    """Whether calling `handler` gives a generator, sync or async, of whose body nothing has run."""
+    found = _functions(handler)
+    return any(map(inspect.isgeneratorfunction, found)) or any(
+        map(inspect.isasyncgenfunction, found)
+    )
+
+
+def _functions(handler: Callable[..., Any]) -> tuple[Any, Any]:
     while isinstance(handler, partial):
         handler = handler.func
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004 - the method itself is wanted
-    )
+    return handler, getattr(handler, "__call__", None)  # noqa: B004 - the method itself is wanted

@@ -119,22 +119,37 @@ select
     taken_queue.queue_name,
     claimed.payload::text,
     claimed.priority,
-    -- Python has no year before 1 and no -infinity; one such job must not break a batch
+    -- Python has no year before 1 or after 9999; one such time must not break a batch
     greatest(claimed.run_at, timestamptz '0001-01-02 00:00:00Z') as run_at,
     claimed.attempts,
     claimed.max_attempts,
     claimed.last_error,
-    claimed.created_at,
-    claimed.updated_at,
+    greatest(least(claimed.created_at, timestamptz '9999-12-30 00:00:00Z'), timestamptz '0001-01-02 00:00:00Z') as created_at,
+    greatest(least(claimed.updated_at, timestamptz '9999-12-30 00:00:00Z'), timestamptz '0001-01-02 00:00:00Z') as updated_at,
     claimed.key,
     claimed.locked_at,
     claimed.revision,
-    claimed.flags,
+    claimed.flags::text,
     -- another fetcher holds a queue that looked free, or a deep queue hid others: ask again soon
     (select count(*) from first_of_queue) > (select count(*) from queued)
     or (select count(*) from waiting) = %(look_ahead)s
     or (select count(*) from candidates) > (select count(*) from picked) -- limited
-    as more
+    as more,
+    -- nobody tells when Node frees a queue: look again. Not asked if the batch is
+    -- full, and not beyond a deep queue of our own, whose end has us look again anyway
+    case when (select count(*) from picked) < %(limit)s then exists (
+        select from (
+            select job_queue_id
+            from :schema._private_jobs
+            where is_available and job_queue_id is not null
+              and run_at <= now() and task_id = any (%(task_ids)s::integer[])
+              and (flags ?| %(forbidden)s::text[]) is not true -- limited
+            order by priority, run_at
+            limit 100
+        ) as job
+        join :schema._private_job_queues as queue on queue.id = job.job_queue_id
+        where queue.locked_by <> %(pool_id)s
+    ) else false end as blocked
 from (select) as always
 left join claimed on true
 left join taken_queue on taken_queue.id = claimed.job_queue_id

@@ -25,7 +25,9 @@ cross join :schema.add_job(
     max_attempts => greatest(1, moved.max_attempts - (moved.attempts - 1)),
     job_key => moved.key,
     priority => moved.priority::integer,
-    flags => array(select jsonb_object_keys(moved.flags)),
+    flags => array(
+        select jsonb_object_keys(case jsonb_typeof(moved.flags) when 'object' then moved.flags end)
+    ),
     -- the mode for a key that nobody else has; `unsafe_dedupe` would keep the job that is leaving
     job_key_mode => 'replace'
 ) as added

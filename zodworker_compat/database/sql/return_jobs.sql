@@ -4,7 +4,8 @@
 -- an open transaction; else it was not the pool's any more, and its result changed nothing.
 --
 -- `locked_at` tells this claim from a later one of the same pool: if the answer to a first try is
--- lost, the pool may have claimed the job again before the second.
+-- lost, the pool may have claimed the job again before the second. The same claim's is that, or
+-- whole hours later: see `refresh_locks.sql`.
 --
 -- The lines marked `careful` step over rows that an open transaction holds, such as one that has
 -- enqueued a running job's key again: one of them must not hold up all others. They cost 2.5 µs
@@ -23,7 +24,7 @@ returned as (
         locked_at = null
     from unnest(%(ids)s::bigint[], %(locked_at)s::timestamptz[], %(messages)s::text[]) as given (id, locked_at, message)
     where job.id = given.id and job.locked_by = %(pool_id)s
-      and job.locked_at = given.locked_at
+      and mod(extract(epoch from job.locked_at - given.locked_at)::numeric, 3600) = 0
       and job.id in (select id from held) -- careful
     returning job.id, job.job_queue_id
 ),
@@ -37,7 +38,8 @@ select
     lost.id,
     exists (
         select from :schema._private_jobs as job
-        where job.id = lost.id and job.locked_by = %(pool_id)s and job.locked_at = lost.locked_at
+        where job.id = lost.id and job.locked_by = %(pool_id)s
+          and mod(extract(epoch from job.locked_at - lost.locked_at)::numeric, 3600) = 0
     ) as is_busy
 from unnest(%(ids)s::bigint[], %(locked_at)s::timestamptz[]) as lost (id, locked_at)
 where not exists (select from returned where returned.id = lost.id)

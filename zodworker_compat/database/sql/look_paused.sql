@@ -1,0 +1,1 @@
+select flag from :schema.zodworker_paused_flags where flag = any (%(flags)s::text[]) order by flag
