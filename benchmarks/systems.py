@@ -99,8 +99,8 @@ ASYNCPG = _pgqueuer("asyncpg", 7_000)
 ASYNCPG_500 = _pgqueuer("asyncpg", 15_000, 500)
 PSYCOPG = _pgqueuer("psycopg", 5_000)
 PSYCOPG_500 = _pgqueuer("psycopg", 7_000, 500)
-FLOOR_SAME = _floor(2, LARGEST_BUFFER)
-"""The floor that ours is compared with: the same batch size."""
+FLOOR_SAME = _floor(2, LARGEST_BUFFER // 2)
+"""The floor that ours is compared with: the same batch size, half of our local queue."""
 FLOORS = list(
     dict.fromkeys([_floor(1, 500), _floor(2, 500), _floor(1, 2000), _floor(2, 2000), FLOOR_SAME])
 )

@@ -10,8 +10,6 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field, frozen
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
 from zodworker_compat import resources
 from zodworker_compat.errors import (
@@ -23,7 +21,7 @@ from zodworker_compat.errors import (
 )
 from zodworker_compat.options import TaskOptions, check_text
 from zodworker_compat.payload import PayloadCodec
-from zodworker_compat.payload.codec import reference_validator
+from zodworker_compat.payload.codec import fast_validator, reference_validator
 from zodworker_compat.payload.keywords import misspelt
 from zodworker_compat.payload.problems import find_problems
 from zodworker_compat.payload.stringify import json_pointer
@@ -351,6 +349,9 @@ def _check_schema(identifier: str, source: _Source) -> None:
             file=file,
             identifier=identifier,
         )
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - start-up time
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - start-up time
+
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
@@ -371,12 +372,19 @@ def _check_schema(identifier: str, source: _Source) -> None:
 
 
 @cache
-def _catalog_validator() -> Draft202012Validator:
-    return reference_validator(_read_json(resources.folder("schemas") / "catalog.schema.json"))
+def _catalog_schema() -> Any:
+    return _read_json(resources.folder("schemas") / "catalog.schema.json")
+
+
+@cache
+def _is_catalog() -> Callable[[Any], bool]:
+    return fast_validator(_catalog_schema())
 
 
 def _check_catalog(file: Path, content: Any) -> None:
-    problems = find_problems(_catalog_validator(), content)
+    if _is_catalog()(content):
+        return
+    problems = find_problems(reference_validator(_catalog_schema()), content)
     if len(problems) == 1:
         where = re.match("/(?:tasks|recurring)/([^/]+)", problems[0].pointer)
         raise CatalogError(

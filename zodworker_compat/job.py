@@ -19,7 +19,7 @@ class _Deferred:
     Reading costs 8 us, and most callers of `enqueue_many` look at few of the jobs, or none.
     """
 
-    __slots__ = ("_read",)
+    __slots__ = ("_read", "_row", "_spec")
 
     if not TYPE_CHECKING:  # a type checker would accept any attribute
 
@@ -29,7 +29,7 @@ class _Deferred:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             read = object.__getattribute__(self, "_read")
             if read is not None:
-                job = read[0](*read[1:])
+                job = read(self._spec, self._row)
                 for field_name in _NAMES:
                     object.__setattr__(self, field_name, getattr(job, field_name))
                 object.__setattr__(self, "_read", None)
@@ -73,11 +73,15 @@ class Job(_Deferred):
 
 
 _NAMES = tuple(attribute.name for attribute in fields(Job))
-_set_read = _Deferred.__dict__["_read"].__set__
+_set_read, _set_spec, _set_row = (
+    vars(_Deferred)[name].__set__ for name in ("_read", "_spec", "_row")
+)
 
 
 def deferred(read: Callable[[T, int], Job], spec: T, row: int) -> Job:
     """Return a job that becomes equal to `read(spec, row)` when one of its attributes is read."""
     job = Job.__new__(Job)
-    _set_read(job, (read, spec, row))
+    _set_read(job, read)
+    _set_spec(job, spec)
+    _set_row(job, row)
     return job

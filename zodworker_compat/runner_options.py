@@ -89,4 +89,4 @@ class RunnerOptions:
     max_pool_size: int | None = field(default=None, validator=_positive)
     """Connections of the worker's own pool. Default: 4 (claim, settle, enqueue, one spare)."""
     prepared_statements: bool = True
-    """False behind a pooler that cannot keep prepared statements (pgbouncer before 1.21)."""
+    """False behind a pooler that hides. PgBouncer and its like are found, and then none are used."""

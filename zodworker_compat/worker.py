@@ -13,7 +13,6 @@ from attrs import evolve
 
 from zodworker_compat import maintenance, signals
 from zodworker_compat.catalog import Task, WorkerCatalog
-from zodworker_compat.client.client import Client
 from zodworker_compat.client.client_async import AsyncClient
 from zodworker_compat.cron import CronItem, Match
 from zodworker_compat.cron.item import refuse_duplicates
@@ -41,6 +40,8 @@ from zodworker_compat.runner_options import RunnerOptions, as_timedelta
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
+
+    from zodworker_compat.client.client import Client
 
 logger = logging.getLogger(__name__)
 
@@ -313,11 +314,13 @@ class ZodWorker(AsyncClient):
         return evolve(task, codec=codec, options=own.over(task.options))
 
     @cached_property
-    def sync(self) -> Client:
+    def sync(self) -> "Client":
         """The sync twin: the same catalog and options, for code that does not await.
 
         It has a pool of its own, so it needs `connection_string` or the environment.
         """
+        from zodworker_compat.client.client import Client  # noqa: PLC0415 - start-up time
+
         client = Client(self.catalog, runner_options=evolve(self.runner_options, pool=None))
         client._prepare = self._prepare
         client._tracing = self._tracing

@@ -1,8 +1,17 @@
 """The command `zodworker` as a process of its own."""
 
+import fcntl
 import os
+import pty
+import select
+import signal
+import struct
+import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,5 +80,46 @@ def command(monkeypatch: pytest.MonkeyPatch, database: str) -> Callable[..., Don
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Done(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def on_terminal(database: str) -> Callable[..., tuple[int, str]]:
+    """Run `zodworker` on a terminal and on `database`; returns its exit status and what is seen.
+
+    When `prompt` is seen, `then` is typed, or sent as a signal.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    env = {**inherited, "TERM": "xterm-256color", "NO_COLOR": "1", "DATABASE_URL": database}
+
+    def run(*arguments: str, prompt: str = " ", then: bytes | signal.Signals = b"") -> Any:
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        running = subprocess.Popen(
+            [sys.executable, "-m", "zodworker_compat.cli", *arguments],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+            env=env,
+        )
+        os.close(its)
+        seen, is_answered, deadline = b"", False, time.monotonic() + 60
+        with suppress(OSError):  # EIO: it has ended
+            while select.select([ours], [], [], max(0, deadline - time.monotonic()))[0]:
+                seen += os.read(ours, 4096)
+                if prompt.encode() in seen and not is_answered:
+                    is_answered = True
+                    if isinstance(then, signal.Signals):
+                        running.send_signal(then)
+                    else:
+                        os.write(ours, then)
+        try:
+            return running.wait(10), seen.decode("utf-8", "replace").replace("\r\n", "\n")
+        finally:
+            running.kill()
+            running.wait()
+            os.close(ours)
 
     return run

@@ -47,7 +47,7 @@ def test_every_system_that_is_installed_is_measured(run, tmp_path):
 
 
 def test_what_is_not_installed_is_left_out_and_said(run, tmp_path):
-    names = ["drain", "ours", "floor-2x500", "floor-2x2000", *NODE, *PEERS]
+    names = ["drain", "ours", "floor-2x500", "floor-2x1000", *NODE, *PEERS]
     ended, results = compare(run, tmp_path, *names, XDG_CACHE_HOME=tmp_path / "empty")
     assert "graphile-worker left out" in ended.errors
     assert "the other Python queues left out" in ended.errors

@@ -1,12 +1,7 @@
 """`zodworker retry`, `reschedule`, `fail`, `complete`, `remove`, `purge` and `unlock`."""
 
 import json
-import os
-import pty
 import signal
-import subprocess
-import sys
-from contextlib import suppress
 
 import psycopg
 import pytest
@@ -239,45 +234,24 @@ def test_json_of_an_act(command, rows):
     assert [(one["locked_by"], one["ids"]) for one in told["held"]] == [("w1", [held])]
 
 
-def answer(url, arguments, text):
-    """Run a verb on a terminal, type `text` at its question; return its status and what it shows."""
-    ours, its = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "zodworker_compat.cli", *arguments],
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color", "DATABASE_URL": url, "NO_COLOR": "1"},
-    ) as running:
-        os.close(its)
-        printed = b""
-        with suppress(OSError):  # EIO: the other side was closed
-            while block := os.read(ours, 4096):
-                was_asked = b"[y/N]" in printed
-                printed += block
-                if b"[y/N]" in printed and not was_asked:
-                    if text is None:
-                        running.send_signal(signal.SIGINT)
-                    else:
-                        os.write(ours, text)
-        os.close(ours)
-    return running.returncode, printed.decode().replace("\r\n", "\n")
+CTRL_D = b"\x04"
 
 
-@pytest.mark.parametrize(("text", "status", "left"), [(b"y\n", 0, 1), (b"n\n", 1, 4), (None, 1, 4)])
-def test_the_question_on_a_terminal(rows, database, text, status, left):
+@pytest.mark.parametrize(
+    ("typed", "status", "left"), [(b"y\n", 0, 1), (b"n\n", 1, 4), (CTRL_D, 1, 4)]
+)
+def test_the_question_on_a_terminal(rows, on_terminal, typed, status, left):
     rows.add(3)
     rows.add(**HELD)
 
-    ended, printed = answer(database, ["complete", "--task", "mail"], text)
+    ended, seen = on_terminal("complete", "--task", "mail", prompt="[y/N]: ", then=typed)
 
     assert ended == status
-    assert "3 jobs: 3 mail." in printed
-    assert "Left alone: 1 running job, locked by w1" in printed
-    assert "Complete 3 jobs? [y/N]" in printed
+    assert "3 jobs: 3 mail." in seen
+    assert "Left alone: 1 running job, locked by w1" in seen
+    assert "Complete 3 jobs? [y/N]" in seen
     assert len(rows.ids) == left
-    assert "Traceback" not in printed
+    assert "Traceback" not in seen
 
 
 class TestUnlock:
@@ -313,13 +287,13 @@ class TestUnlock:
         assert command("unlock").output == "No worker that is dead holds anything.\n"
         assert json.loads(command("unlock", "--json").output)["freed"] == []
 
-    @pytest.mark.parametrize(("text", "status", "left"), [(b"y\n", 0, {None}), (b"\n", 1, {"w1"})])
-    def test_the_question_on_a_terminal(self, held, database, text, status, left):
-        ended, printed = answer(database, ["unlock", "--force", "w1"], text)
+    @pytest.mark.parametrize(("typed", "status", "left"), [(b"y\n", 0, None), (b"\n", 1, "w1")])
+    def test_the_question_on_a_terminal(self, held, on_terminal, typed, status, left):
+        ended, seen = on_terminal("unlock", "--force", "w1", prompt="[y/N]: ", then=typed)
 
         assert ended == status
-        assert "Have their processes ended? [y/N]" in printed
-        assert {row["locked_by"] for row in held.all} == left
+        assert "Have their processes ended? [y/N]" in seen
+        assert {row["locked_by"] for row in held.all} == {left}
 
 
 async def test_ctrl_c_in_the_middle_says_what_was_done(rows, database, start_zodworker, eventually):
@@ -341,7 +315,9 @@ async def test_ctrl_c_in_the_middle_says_what_was_done(rows, database, start_zod
             running = start_zodworker(
                 "complete", "--task", "mail", "--yes", env={"DATABASE_URL": database}
             )
-            waits = "select 1 from pg_locks where not granted and relation = 'public.gate'::regclass"
+            waits = (
+                "select 1 from pg_locks where not granted and relation = 'public.gate'::regclass"
+            )
             await eventually(lambda: rows.run(waits), timeout=60)
             running.send(signal.SIGINT)
             status = running.wait(60)

@@ -1,13 +1,8 @@
 """`zodworker jobs`, `job`, `queues`, `tasks`, `workers` and `cron`, as people and programs see them."""
 
 import json
-import os
-import pty
 import re
 import signal
-import subprocess
-import sys
-from contextlib import suppress
 
 import psycopg
 import pytest
@@ -232,26 +227,9 @@ def test_cron_of_a_worker(zodworker, database, tmp_path):
     assert re.search(r"report +5 4 \* \* \* +not known yet +\S+ 04:05:00 UTC", done.output)
 
 
-def test_a_list_is_watched_until_ctrl_c(filled):
-    ours, its = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "zodworker_compat.cli", "jobs", "--watch"],
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color", "DATABASE_URL": filled, "COLUMNS": "120"},
-    ) as running:
-        os.close(its)
-        printed = b""
-        with suppress(OSError):  # EIO: the other side was closed
-            while block := os.read(ours, 4096):
-                was_there = b"its queue is locked by" in printed
-                printed += block
-                if b"its queue is locked by" in printed and not was_there:
-                    running.send_signal(signal.SIGINT)
-        os.close(ours)
-    assert running.returncode == 0
-    text = printed.decode("utf-8", "replace")
-    assert "\x1b]0;owned" not in text
-    assert "Traceback" not in text
+def test_a_list_is_watched_until_ctrl_c(on_terminal, filled):
+    status, seen = on_terminal("jobs", "--watch", prompt="its queue is", then=signal.SIGINT)
+
+    assert status == 0
+    assert "\x1b]0;owned" not in seen
+    assert "Traceback" not in seen

@@ -2,10 +2,6 @@
 
 import json
 import os
-import pty
-import subprocess
-import sys
-from contextlib import suppress
 
 import psycopg
 import pytest
@@ -129,28 +125,10 @@ def test_in_a_pipe_it_is_plain(zodworker, filled):
     assert "zodworker jobs --state failed --sort newest" in done.output
 
 
-def on_a_terminal(command, env):
-    """Return what a command prints on a terminal."""
-    ours, its = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "zodworker_compat.cli", *command],
-        stdout=its,
-        stderr=its,
-        env={**os.environ, "TERM": "xterm-256color", **env},
-    ) as running:
-        os.close(its)
-        printed = b""
-        with suppress(OSError):  # EIO: the other side was closed
-            while block := os.read(ours, 4096):
-                printed += block
-        os.close(ours)
-    assert running.returncode == 0
-    return printed.decode()
+def test_on_a_terminal_there_are_tables(on_terminal, filled):
+    status, printed = on_terminal("status")
 
-
-def test_on_a_terminal_there_are_tables(filled):
-    printed = on_a_terminal(["status"], {"DATABASE_URL": filled, "NO_COLOR": "1"})
-
+    assert status == 0
     assert "────" in printed
     assert "pool-b" in printed
     assert "\x1b[3" not in printed  # colours

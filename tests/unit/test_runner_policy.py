@@ -17,6 +17,7 @@ from zodworker_compat.runner.outage import Outage
 from zodworker_compat.runner.policy import (
     HORIZON,
     LARGEST_BUFFER,
+    LARGEST_BYTES,
     LONGEST_DELAY,
     buffer_size,
     retry_delay,
@@ -47,6 +48,11 @@ def test_the_buffer_never_holds_more_than_the_horizon_of_work(seconds: float, co
     size = buffer_size(seconds, count)
     assert 0 <= size <= LARGEST_BUFFER
     assert size * seconds / count <= HORIZON * 1.001
+
+
+def test_large_payloads_make_the_buffer_small() -> None:
+    assert buffer_size(0.00001, 24, LARGEST_BYTES / 10) == 10
+    assert buffer_size(0.00001, 24, 2 * LARGEST_BYTES) == 0
 
 
 @given(st.integers(min_value=0, max_value=10_000), st.floats(min_value=0, max_value=1))

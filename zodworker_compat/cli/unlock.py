@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     short_help="Free what dead workers hold.",
     sections={
         "The danger": """
-    A worker that lives does not notice that it was unlocked. What it is running then runs a second
+    A worker that lives does not notice that it was unlocked until its jobs end. They run a second
     time, at the same time, and jobs of its named queues run side by side. So without --force only
     workers are unlocked whose heartbeat says that they are dead. Before you force a worker, end its
     process, and see that it has ended.

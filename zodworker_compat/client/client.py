@@ -13,7 +13,6 @@ from psycopg import Connection
 
 from zodworker_compat.catalog import WorkerCatalog
 from zodworker_compat.client import admin_arguments as arguments
-from zodworker_compat.client.admin import Admin
 from zodworker_compat.client.prepare import (
     UNDEFINED,
     Options,
@@ -28,6 +27,7 @@ from zodworker_compat.database.pool import Database
 from zodworker_compat.database.refusals import explained
 from zodworker_compat.database.revisions import Migration
 from zodworker_compat.errors import TransactionError
+from zodworker_compat.garbage import no_collection
 from zodworker_compat.job import Job
 from zodworker_compat.observability.logs import job_fields, milliseconds
 from zodworker_compat.observability.tracing import Tracing
@@ -36,6 +36,8 @@ from zodworker_compat.runner_options import RunnerOptions
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
+
+    from zodworker_compat.client.admin import Admin
 
 logger = logging.getLogger("zodworker_compat.client")
 
@@ -79,8 +81,10 @@ class Client:
         return self.runner_options.schema
 
     @property
-    def admin(self) -> Admin:
+    def admin(self) -> "Admin":
         """Look at the queue and act on its jobs, over this client's connections."""
+        from zodworker_compat.client.admin import Admin  # noqa: PLC0415 - start-up time
+
         return Admin(self.runner_options, _database=self._database)
 
     def prepare(
@@ -167,7 +171,8 @@ class Client:
         Raises:
             BatchError: some items are wrong, or share a job key; holds each with its index.
         """
-        specs = self._prepare.specs(requests)
+        with no_collection():
+            specs = self._prepare.specs(requests)
         if not specs:
             return []
         start = perf_counter()
@@ -187,7 +192,8 @@ class Client:
         Raises:
             OptionError: no job can have that key.
         """
-        check_job_key(job_key)
+        if job_key is not None:  # no job has NULL for its key (P-35)
+            check_job_key(job_key)
         with self._connection(tx) as connection:
             job = jobs.remove_job(connection, self.runner_options.schema, job_key)
         if logger.isEnabledFor(logging.DEBUG):

@@ -14,7 +14,7 @@ def duration(value: timedelta, units: int = 2) -> str:
     """Return a duration in its largest units, e.g. "2 h 5 min"; "0 s" for less than a second."""
     seconds = max(0, int(value.total_seconds()))
     fitting = [(name, size) for name, size in _UNITS if seconds >= size or size == 1]
-    words = []
+    words: list[str] = []
     for name, size in fitting[:units]:
         count, seconds = divmod(seconds, size)
         if count or not words:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import json5
-
 from zodworker_compat.cron.errors import CrontabError
 from zodworker_compat.cron.item import CronItem, CronOptions, refuse_duplicates
 from zodworker_compat.cron.pattern import SPACES, compile_fields, whole
@@ -126,6 +124,8 @@ def _parse_payload(text: str | None, where: str) -> Any:
     if text is None:
         return None
     try:
+        import json5  # noqa: PLC0415 - start-up time
+
         return json5.loads(text)
     except ValueError as error:
         problem = str(error).removeprefix("<string>:1 ")

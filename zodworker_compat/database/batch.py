@@ -35,9 +35,12 @@ def batch_parameters(specs: Sequence[JobSpec]) -> dict[str, object]:
     """Return the parameters of `insert_jobs.sql`."""
     tasks = _places(spec.identifier for spec in specs)
     queues = _places(spec.queue_name for spec in specs if spec.queue_name is not None)
+    options = [_options(spec, tasks, queues) for spec in specs]
+    are_equal = options.count(options[0]) == len(options)
     return {
         "payloads": f"[{','.join([spec.payload or '{}' for spec in specs])}]",
-        "options": f"[{','.join([_options(spec, tasks, queues) for spec in specs])}]",
+        "options": "[]" if are_equal else f"[{','.join(options)}]",
+        "shared": options[0] if are_equal else "{}",
         "identifiers": list(tasks),
         "queue_names": list(queues),
         "preserve_run_at": any(

@@ -20,6 +20,7 @@ from zodworker_compat.database.batch import (
 from zodworker_compat.database.rows import cursor_of, job_of
 from zodworker_compat.database.statements import statement
 from zodworker_compat.errors import EnqueueError
+from zodworker_compat.garbage import no_collection
 from zodworker_compat.job import Job
 from zodworker_compat.options import JobSpec, as_dict
 
@@ -73,11 +74,12 @@ def insert_jobs(
         The jobs in the order of `specs`; None for those that `add_jobs` must add. Without keys
         these are all or none.
     """
+    key = next((spec.job_key for spec in specs if spec.job_key), None)
     with cursor_of(connection) as cursor:
-        key = next((spec.job_key for spec in specs if spec.job_key), None)
         query = _insertion("insert_jobs", schema, key)
         cursor.execute(query, batch_parameters(specs))
-        return added_jobs(specs, cursor)
+        with no_collection():
+            return added_jobs(specs, cursor)
 
 
 def _insertion(name: str, schema: str, job_key: str | None) -> bytes:

@@ -19,6 +19,7 @@ from zodworker_compat.database.connect import (
     unavailable,
     with_defaults,
 )
+from zodworker_compat.database.statements import statement
 from zodworker_compat.errors import ConfigurationError, DatabaseUnavailableError
 from zodworker_compat.runner_options import RunnerOptions
 
@@ -26,6 +27,16 @@ PATIENCE = 10
 """Seconds until an unreachable server, or a pool without a free connection, is an error."""
 TRUSTED = 5
 """Seconds since the last use in which a silent connection is taken to work."""
+
+
+async def spare_pooler(connection: AsyncConnection[Any]) -> None:
+    """Prepare no statements behind a pooler, whose next server would not know them."""
+    if connection.prepare_threshold is not None:
+        is_direct = statement("is_direct", "")
+        cursor = await connection.execute(is_direct, {"pid": connection.info.backend_pid})
+        if await cursor.fetchone() == (False,):
+            connection.prepare_threshold = None
+        await connection.commit()  # of a connection without autocommit
 
 
 class AsyncDatabase:
@@ -62,8 +73,11 @@ class AsyncDatabase:
                 f"{pool.timeout:g} s. Raise max_pool_size; inside transaction(), use tx.enqueue."
             ) from None
         try:
-            async with connection:  # commits, if the application's pool is not in autocommit
+            if connection.autocommit:
                 yield connection
+            else:  # the application's pool
+                async with connection:
+                    yield connection
         finally:
             await pool.putconn(connection)
 
@@ -85,6 +99,7 @@ class AsyncDatabase:
                 "autocommit": True,  # one statement is one round trip, not three
                 "prepare_threshold": 5 if self._options.prepared_statements else None,
             },
+            configure=spare_pooler,
             min_size=0,
             max_size=self._options.max_pool_size or 4,
             timeout=PATIENCE,

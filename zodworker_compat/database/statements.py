@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from psycopg import sql
 
@@ -12,6 +12,7 @@ def quoted(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
+_FOLDER = Path(__file__).parent / "sql"
 # The comments stay here: pg_stat_activity shows the first kilobyte of a statement.
 _COMMENT = re.compile(r"\s*--")
 _SCHEMA = re.compile("(')?:schema")
@@ -47,5 +48,5 @@ def _without(code: str, mark: str | None) -> str:
 
 
 def _code(name: str) -> str:
-    text = files("zodworker_compat.database").joinpath("sql", f"{name}.sql").read_text("utf-8")
+    text = _FOLDER.joinpath(f"{name}.sql").read_text("utf-8")
     return "\n".join(line for line in text.splitlines() if not _COMMENT.match(line))

@@ -1,12 +1,11 @@
 """A task's payload, on its way into the table and out of it."""
 
 import json
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 from attrs import define, evolve, field
-from jsonschema import Draft202012Validator, FormatChecker
 
 from zodworker_compat.errors import PayloadValidationError, Problem
 from zodworker_compat.payload.bundle import Resolve, bundle
@@ -14,18 +13,40 @@ from zodworker_compat.payload.formats import is_date, is_url
 from zodworker_compat.payload.parse import IsValid, Parse, compile_parse
 from zodworker_compat.payload.problems import find_problems
 from zodworker_compat.payload.stringify import write
-from zodworker_compat.payload.structure import Structure, compile_structure, explain
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, FormatChecker
+
+    from zodworker_compat.payload.structure import Structure
 
 FORMATS = {"uri": is_url, "date-time": is_date}
 
-_CHECKER = FormatChecker(formats=())
-for _name, _check in FORMATS.items():
-    _CHECKER.checks(_name)(_check)
+# jsonschema and cattrs are imported when they are needed: 40 ms of a worker's 200 until its first job.
 
 
-def reference_validator(schema: Any) -> Draft202012Validator:
+def reference_validator(schema: Any) -> "Draft202012Validator":
     """Return jsonschema's validator of a bundled schema, with our formats asserted."""
-    return Draft202012Validator(schema, format_checker=_CHECKER)
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - start-up time
+
+    return Draft202012Validator(schema, format_checker=_format_checker())
+
+
+@cache
+def _format_checker() -> "FormatChecker":
+    from jsonschema import FormatChecker  # noqa: PLC0415 - start-up time
+
+    checker = FormatChecker(formats=())
+    for name, check in FORMATS.items():
+        checker.checks(name)(check)
+    return checker
+
+
+def _structure_of(payload_type: Any) -> "Structure | None":
+    if payload_type is None:
+        return None
+    from zodworker_compat.payload.structure import compile_structure  # noqa: PLC0415 - start-up time
+
+    return compile_structure(payload_type)
 
 
 def fast_validator(schema: Any) -> IsValid:
@@ -60,7 +81,7 @@ class PayloadCodec:
     """What `decode` returns: an attrs class, a union of them, or None for JSON values."""
     _is_valid: IsValid = field(repr=False)
     _parse: Parse | None = field(repr=False)
-    _structure: Structure | None = field(repr=False)
+    _structure: "Structure | None" = field(repr=False)
 
     @classmethod
     def compile(
@@ -91,12 +112,12 @@ class PayloadCodec:
             payload_type=payload_type,
             is_valid=fast_validator(bundled),
             parse=compile_parse(bundled, fast_validator),
-            structure=compile_structure(payload_type),
+            structure=_structure_of(payload_type),
         )
 
     def typed(self, payload_type: Any) -> "PayloadCodec":
         """Return a codec of the same schema whose `decode` gives `payload_type`."""
-        return evolve(self, payload_type=payload_type, structure=compile_structure(payload_type))
+        return evolve(self, payload_type=payload_type, structure=_structure_of(payload_type))
 
     def encode(self, payload: Any, *, validate: bool = True) -> str:
         """Serialise a payload as `JSON.stringify` would, and check it against the schema.
@@ -134,6 +155,8 @@ class PayloadCodec:
         try:
             return self._structure(parsed)
         except Exception as error:
+            from zodworker_compat.payload.structure import explain  # noqa: PLC0415 - start-up time
+
             problems = explain(self.payload_type, parsed, error)
             raise PayloadValidationError(self.identifier, problems) from error
 
@@ -145,5 +168,5 @@ class PayloadCodec:
             raise PayloadValidationError(self.identifier, problems)
 
     @cached_property
-    def _reference(self) -> Draft202012Validator:
+    def _reference(self) -> "Draft202012Validator":
         return reference_validator(self.schema)

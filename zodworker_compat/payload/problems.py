@@ -4,13 +4,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, TypeAlias
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zodworker_compat.errors import Problem
 from zodworker_compat.payload.parse import discriminated
 from zodworker_compat.payload.stringify import json_pointer, number
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its annotations say that every attribute may be unset."""
@@ -47,7 +48,7 @@ _LIMITS: Final = {
 }
 
 
-def find_problems(validator: Draft202012Validator, value: Any) -> list[Problem]:
+def find_problems(validator: "Draft202012Validator", value: Any) -> list[Problem]:
     """Return all that is wrong with a value, in the order of its keys; at most 50 problems.
 
     Values are shown cut to 60 characters, and never whole: messages end in logs.

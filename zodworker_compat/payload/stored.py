@@ -5,6 +5,8 @@ from typing import Any
 
 from zodworker_compat.errors import PayloadValidationError, Problem
 
+_read = json.JSONDecoder().raw_decode
+
 
 def read_payload(identifier: str, text: str) -> Any:
     """Return a stored payload.
@@ -13,7 +15,8 @@ def read_payload(identifier: str, text: str) -> Any:
         PayloadValidationError: it is JSON for PostgreSQL, but not for Python.
     """
     try:
-        return json.loads(text)
+        # json.loads looks for what PostgreSQL has refused already, which doubles its price.
+        return _read(text.lstrip())[0]
     except RecursionError:
         problem = "is nested too deeply to be read"
     except ValueError as error:  # a whole number of more digits than int() takes

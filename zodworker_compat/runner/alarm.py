@@ -11,7 +11,8 @@ class Alarm:
 
     def pulse(self) -> None:
         """Wake the waiter, or let its next wait return at once."""
-        self._event.set()
+        if not self._event.is_set():
+            self._event.set()
 
     async def wait(self, seconds: float | None = None) -> None:
         """Return at the next pulse, or after `seconds`."""

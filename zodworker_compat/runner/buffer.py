@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from zodworker_compat.database.queue import Claimed
@@ -21,7 +21,9 @@ class Buffer:
         self._jobs: deque[Claimed] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved_at = 0.0
-        self._ahead = 0
+        self._low = 0
+        self._is_more = False
+        self._bytes = 1.0
         self._mean: float | None = None
         self.busy = 0
         """Slots that run a job."""
@@ -34,17 +36,26 @@ class Buffer:
 
     def wanted(self) -> int:
         """Return how many jobs to claim now: the free slots, and what may be held ahead."""
-        free = self._concurrency - self.busy - len(self._jobs)
-        return (
-            0 if self.closed or len(self._jobs) > self._ahead // 2 else max(0, free + self._ahead)
-        )
+        ahead = buffer_size(self._mean, self._concurrency, self._bytes) if self._claim_ahead else 0
+        self._low = ahead // 2
+        if self.closed or len(self._jobs) > self._low:
+            return 0
+        return max(0, self._concurrency - self.busy - len(self._jobs) + ahead)
 
     def stalled(self) -> float:
         """Return for how many seconds no slot has come for the jobs that wait; 0 if none waits."""
         return monotonic() - self._moved_at if self._jobs else 0.0
 
-    def put(self, jobs: Iterable[Claimed]) -> None:
-        """Add claimed jobs and wake as many slots."""
+    @property
+    def is_low(self) -> bool:
+        """Whether it is time to claim again, as the last claim left some."""
+        return self._is_more and len(self._jobs) <= self._low
+
+    def put(self, jobs: Sequence[Claimed], *, is_more: bool) -> None:
+        """Add claimed jobs and wake as many slots; `is_more` says that the claim left some."""
+        self._is_more = is_more
+        if jobs:
+            self._bytes = max(1.0, sum(len(job.payload) for job in jobs) / len(jobs))
         if not self._jobs:
             self._moved_at = monotonic()
         self._jobs.extend(jobs)
@@ -66,7 +77,7 @@ class Buffer:
         self.busy += 1
         self._moved_at = monotonic()
         job = self._jobs.popleft()
-        if len(self._jobs) <= self._ahead // 2:
+        if self._is_more and len(self._jobs) <= self._low:
             self._on_low()
         return job
 
@@ -74,8 +85,6 @@ class Buffer:
         """Note that a slot is free again, and how long its job took."""
         self.busy -= 1
         self._mean = seconds if self._mean is None else self._mean + (seconds - self._mean) / 16
-        if self._claim_ahead:
-            self._ahead = buffer_size(self._mean, self._concurrency)
         if not self._jobs:
             self._on_low()
 
@@ -87,7 +96,7 @@ class Buffer:
         """Take out all that waits, to be given back; hold nothing until a job ends quickly."""
         jobs = list(self._jobs)
         self._jobs.clear()
-        self._ahead = 0
+        self._mean = None
         return jobs
 
     def close(self) -> list[Claimed]:

@@ -23,7 +23,7 @@ from zodworker_compat.runner.task import RunnableTask
 from zodworker_compat.runner.threads import Outcome, Threads
 from zodworker_compat.runner.throttle import RescheduledError, Throttle
 
-LONGEST_TURN: Final = 0.005
+LONGEST_TURN: Final = 0.0005
 """Seconds a slot may go from job to job without letting the event loop do anything else."""
 ABORT_AFTER: Final = 5.0
 """Seconds after which a shutdown sets the abort signals, or half of its time if that is less, as
@@ -62,6 +62,8 @@ class Executor:
         self._aborts: set[Abort] = set()
         self._is_cancelling = False
         """Of runs that have a timeout."""
+        self._turn_ends = 0.0
+        self._is_turn_ending = False
         self._is_clean = True
         self._told_at = 0.0
         """When the worker was told to stop."""
@@ -153,7 +155,6 @@ class Executor:
         slot = asyncio.current_task()
         assert slot is not None  # noqa: S101 - we are in a task
         clean = contextvars.copy_context()
-        turn = monotonic()
         while (job := await self._buffer.take()) is not None:
             if older := self._running.get(job.id):  # it was swept, and claimed by us again
                 self._settler.report_lost(older)
@@ -171,9 +172,18 @@ class Executor:
                 self._buffer.done(now - started)
             if slot.cancelling() or contextvars.copy_context() != clean:
                 return  # a fresh slot: what one job did to its task must not reach the next
-            if now - turn > LONGEST_TURN:
+            if now > self._turn_ends:
+                self._end_turn()
                 await asyncio.sleep(0)
-                turn = monotonic()
+
+    def _end_turn(self) -> None:
+        if not self._is_turn_ending:
+            self._is_turn_ending = True
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._is_turn_ending = False
+        self._turn_ends = monotonic() + LONGEST_TURN
 
     def _release(self, job: Claimed) -> bool:
         """Whether this run still says what becomes of its job; it does so once."""
@@ -214,10 +224,10 @@ class Executor:
             await self._run_in_time(task, job, raw, payload, task.options.timeout.total_seconds())
             return
         arguments = self._arguments(task, job, raw, payload, self._abort(task))
-        if task.is_async:
-            await _finish((await task.handler(*arguments), None))
-        else:
+        if not task.is_async:
             await _finish(await self._threads.submit(task.handler, *arguments))
+        elif (result := await task.handler(*arguments)) is not None:
+            await _finish((result, None))
 
     def _abort(self, task: RunnableTask) -> Abort:
         return self._pool.abort if task.is_async else self._pool.abort_threads

@@ -14,6 +14,7 @@ from psycopg.abc import Params
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from zodworker_compat.database.pool_async import spare_pooler
 from zodworker_compat.job import Job
 from zodworker_compat.runner.pool import Pool, logger
 
@@ -115,7 +116,8 @@ class SyncJobHelpers:
     @contextmanager
     def with_connection(self) -> Iterator[Connection[Any]]:
         """Open a connection; committed at the end, rolled back on an error, and closed."""
-        with psycopg.connect(self._connections.conninfo) as connection:
+        # No prepared statements, which would outlive it behind a pooler.
+        with psycopg.connect(self._connections.conninfo, prepare_threshold=None) as connection:
             yield connection
 
     def query(self, statement: Statement, parameters: Params | None = None) -> list[dict[str, Any]]:
@@ -133,6 +135,7 @@ class Connections:
         self.conninfo = pool.conninfo
         given = pool.options.pool
         self._given = given if isinstance(given, AsyncConnectionPool) else None
+        self._prepare_threshold = 5 if pool.options.prepared_statements else None
         self._largest = pool.options.max_pool_size or 4
         self._own: AsyncConnectionPool[Any] | None = None
 
@@ -142,7 +145,12 @@ class Connections:
             return self._given
         if self._own is None:
             self._own = AsyncConnectionPool(
-                self.conninfo, min_size=0, max_size=self._largest, open=False
+                self.conninfo,
+                kwargs={"prepare_threshold": self._prepare_threshold},
+                configure=spare_pooler,
+                min_size=0,
+                max_size=self._largest,
+                open=False,
             )
             await self._own.open()
         return self._own

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
+from psycopg import AsyncConnection
 
 from zodworker_compat.database import queue
+from zodworker_compat.database.connect import address
 from zodworker_compat.errors import DatabaseUnavailableError
 from zodworker_compat.runner.outage import Outage
 from zodworker_compat.runner.pool import Pool, logger
@@ -17,11 +20,15 @@ MIGRATIONS: Final = "worker:migrate"
 NEWEST_REVISION: Final = 19
 """The newest revision of graphile-worker's schema that we know to be compatible."""
 CHECK_TIMEOUT: Final = 5.0
-"""Seconds the server may take to show that the connection is alive."""
+"""Seconds the server may take to show that the connection is alive, or to pass a notification on."""
 
 
 class Listener:
-    """A connection of its own that is checked each poll interval and replaced when lost."""
+    """A connection of its own that is checked each poll interval and replaced when lost.
+
+    A pooler in transaction mode answers LISTEN, and passes nothing on: that is found out, said once,
+    and left to polling.
+    """
 
     def __init__(
         self, pool: Pool, on_jobs: Callable[[], None], on_breaking_migration: Callable[[int], None]
@@ -36,7 +43,7 @@ class Listener:
         """Set when LISTEN is up, or known to be down."""
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled, or until a pooler is found that passes nothing on."""
         try:
             while True:
                 try:
@@ -47,12 +54,19 @@ class Listener:
                     self.tried.set()
                     await self._session.close()
                     await asyncio.sleep(delay)
+                else:
+                    return
         finally:
             await self._session.close()
 
     async def _listen(self) -> None:
         self._pool.emit("pool:listen:connecting", attempts=self._outage.failures)
         connection = await self._session.connection()
+        if not self._session.is_direct:
+            self.tried.set()
+            if not await self._hears(connection):
+                self._warn()
+                return
         await queue.listen(connection, JOBS, MIGRATIONS)
         self._outage.worked()
         self._pool.emit("pool:listen:success")
@@ -63,6 +77,35 @@ class Listener:
                 self._received(channel, payload)
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await queue.check(connection)
+
+    async def _hears(self, connection: AsyncConnection[Any]) -> bool:
+        """Whether a notification comes through that another session sends.
+
+        One of our own would: a pooler passes on what a server says while it answers us. The channel
+        is one that nobody else notifies, because behind such a pooler LISTEN stays with the server,
+        and the next client would get what comes.
+        """
+        channel = f"zodworker:{secrets.token_hex(8)}"
+        await queue.listen(connection, channel)
+        sender = self._pool.session()
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await queue.notify(await sender.connection(), channel)
+        finally:
+            await sender.close()
+        heard = [each async for each in queue.notifications(connection, CHECK_TIMEOUT, most=1)]
+        await queue.unlisten(connection, channel)
+        return bool(heard)
+
+    def _warn(self) -> None:
+        logger.warning(
+            "No notification comes through: a pooler in transaction mode is between this worker and "
+            "PostgreSQL (%s). New jobs are found by polling, each %g s (poll_interval), not at once. "
+            "To change that, give the worker a connection_string to PostgreSQL itself, or to a pooler "
+            "in session mode; whoever only enqueues may stay behind this one",
+            address(self._pool.conninfo),
+            self._interval,
+        )
 
     def _received(self, channel: str, payload: str) -> None:
         self._pool.emit("pool:listen:notification", channel=channel, payload=payload)

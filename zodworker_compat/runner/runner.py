@@ -265,7 +265,7 @@ class Runner:
     def _settled(self, freed_queues: set[int]) -> None:
         if freed_queues:
             self._claimer.freed(freed_queues)
-        elif self._once:
+        elif self._once or self._buffer.is_low:
             self._alarm.pulse()
 
     def _known_ids(self) -> set[int]:

@@ -87,7 +87,6 @@ class Settler:
         self._writing = Results()
         self._busy = Results()  # rows that an open transaction of somebody's holds
         self._refused = Results()  # rows that PostgreSQL does not let us change
-        self._careful = not pool.options.prepared_statements  # no lock_timeout behind a pooler
         self._alarm = Alarm()
         self._outage = Outage(logger, "settle jobs")
         self._tried_busy = 0.0
@@ -151,7 +150,7 @@ class Settler:
                     self._give_up(self._busy)
                 self._waiting, self._writing = Results(), self._waiting
                 freed = self._writing.queues()
-                await self._write(careful=self._careful)
+                await self._write(careful=False)
                 if self._busy and monotonic() - self._tried_busy >= BUSY_DELAY:
                     self._writing, self._busy = self._busy, Results()
                     self._tried_busy = monotonic()
@@ -250,12 +249,12 @@ class Settler:
     async def _write_all(self, kind: str, write: _Write, *, retried: bool, careful: bool) -> None:
         """Write one kind of results and empty it; one row that is refused or held up harms no other."""
         results: list[Result] = getattr(self._writing, kind)
-        connection = await self._session.connection()
         size = len(results)
         while results:
             part = results[:size]
             try:
-                unsettled = await write(connection, part, careful=careful)
+                async with self._session.settings() as connection:
+                    unsettled = await write(connection, part, careful=careful)
             except psycopg.errors.LockNotAvailable:
                 if careful:
                     raise

@@ -4,7 +4,8 @@
 --
 -- The payloads are an array of their own: its elements are stored as they are written, `\u0000`
 -- included, and the server reads them once. Names are places in the lists of names: nothing is
--- joined or sorted then, which would be a third of the time.
+-- joined or sorted then, which would be a third of the time. Options that all jobs have in common
+-- are `shared`, and `options` is empty.
 with names as materialized (
     select
         array(
@@ -23,18 +24,25 @@ with names as materialized (
 insert into :schema._private_jobs as job
     (job_queue_id, task_id, payload, run_at, max_attempts, key, priority, flags)
 select
-    names.queue_ids[spec.queue],
-    names.task_ids[spec.task],
+    names.queue_ids[coalesce(spec.queue, shared.queue)],
+    names.task_ids[coalesce(spec.task, shared.task)],
     spec.payload,
-    coalesce(spec.run_at, now()),
-    coalesce(spec.max_attempts, 25),
-    spec.job_key,
-    coalesce(spec.priority, 0),
+    coalesce(spec.run_at, shared.run_at, now()),
+    coalesce(spec.max_attempts, shared.max_attempts, 25),
+    coalesce(spec.job_key, shared.job_key),
+    coalesce(spec.priority, shared.priority, 0),
     case
-        when spec.flags is not null
-        then (select jsonb_object_agg(flag, true) from unnest(spec.flags) as flag)
+        when coalesce(spec.flags, shared.flags) is not null
+        then (
+            select jsonb_object_agg(flag, true)
+            from unnest(coalesce(spec.flags, shared.flags)) as flag
+        )
     end
 from names
+cross join json_to_record(%(shared)s::json) as shared (
+    task integer, queue integer, run_at timestamptz, max_attempts smallint,
+    job_key text, priority smallint, flags text[]
+)
 cross join rows from (
     json_array_elements(%(payloads)s::json),
     json_to_recordset(%(options)s::json) as (
