@@ -9,7 +9,7 @@ bin := $(VENV)/bin
 ready := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint style types layers generated format sync codegen bench bench-quick bench-install clean
+.PHONY: help demo test lint style types layers generated format sync codegen bench bench-quick bench-install chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ bench: bench-install ## compare the speed with the others': benchmarks/results, 
 
 bench-quick: bench-install ## prove that the comparison runs
 	"$(bin)/python" -m benchmarks --quick $(ARGS)
+
+chaos: $(ready) ## break things for half an hour: no job may be lost
+	@"$(bin)/python" tests/chaos/soak.py $(ARGS)
 
 clean: ## remove what was made, .venv too
 	rm -rf "$(VENV)" build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from psycopg.rows import dict_row
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE))  # for `differential`: pytest's importlib mode finds no siblings
 
 Node = Callable[..., subprocess.CompletedProcess[str]]
 
