@@ -129,7 +129,7 @@ def survivors(shard: list[Mutant], options: argparse.Namespace) -> list[Mutant]:
         subprocess.run(
             [
                 sys.executable, "-m", "pytest", "-s", "-p", "mutate_sql", "-p", "no:randomly",
-                "-p", "no:terminal", "--timeout=0",
+                "-p", "no:terminal",
                 "tests/parity/test_state_machine.py", "-k", "0.17",
             ],
             cwd=folder, env=environ, stderr=subprocess.DEVNULL, check=False,
@@ -179,9 +179,19 @@ if "pytest" in sys.modules and Path("mutants.json").exists():
         """Run every test once for each mutant."""
         metafunc.parametrize("mutant", _given, indirect=True, ids=map(str, range(len(_given))))
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+        """Take the mutants one by one, the random test last; some of them never end."""
+        items.sort(key=lambda item: (_number(item.nodeid), "any_sequence" in item.nodeid))
+        for item in items:
+            item.add_marker(pytest.mark.timeout(120), append=False)
+
+    def _number(nodeid: str) -> int:
+        return int(re.findall(r"\d+", nodeid)[-1])
+
     @pytest.fixture(autouse=True)
     def mutant(request: pytest.FixtureRequest) -> Iterator[None]:
-        """The mutant in the copied tree, while the test runs; the random test comes last."""
+        """The mutant in the copied tree, while the test runs; if no test has noticed it yet."""
         change: Mutant = request.param
         if change in _dead:
             pytest.skip("it has been noticed")
@@ -206,7 +216,7 @@ if "pytest" in sys.modules and Path("mutants.json").exists():
     def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         """Note who is still alive after a test."""
         if report.when == "call" and report.passed:
-            change = _given[int(re.findall(r"\d+", report.nodeid)[-1])]
+            change = _given[_number(report.nodeid)]
             _dead.discard(change)
             if "any_sequence" in report.nodeid and change.before != change.after:
                 print(change, flush=True)

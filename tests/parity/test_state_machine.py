@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from differential import both_sides
 from differential.both_sides import Refused
-from differential.draws import EXPIRES, HALF_AN_HOUR, MILLISECOND, MODES, NAMES, POOLS, SECONDS
+from differential.draws import EXPIRES, HALF_AN_HOUR, MILLISECOND, MODES, NAMES, ODD, POOLS, SECONDS
 from differential.machine import OTHERS, Machine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -178,6 +178,19 @@ def test_every_call_on_a_job_in_every_state(machine):
         state = machine()
         fill(state)
         call(state)
+
+
+def test_every_odd_value(machine):
+    for spec in ({}, {"job_key": "k", "queue_name": "q", "payload": [1]}):
+        state = machine()
+        for odd in ({}, *ODD, {}):
+            state.add_job_in_sql(spec={"identifier": "a", **spec}, odd=odd, when=None)
+            state.add_jobs_in_sql(
+                specs=[{"identifier": "a"}, {"identifier": "b", **spec}],
+                odd=odd,
+                preserve={},
+                when=None,
+            )
 
 
 @pytest.mark.timeout(600)
