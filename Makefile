@@ -4,6 +4,7 @@
 VENV ?= .venv
 # More arguments for pytest: make test ARGS='tests/unit -k priority'
 ARGS ?=
+PYTEST ?= "$(bin)/pytest"
 
 bin := $(VENV)/bin
 ready := $(VENV)/.ready
@@ -18,7 +19,7 @@ demo: $(ready) ## a real workload on a throw-away PostgreSQL
 	@"$(bin)/zodworker" demo
 
 test: $(ready) ## all tests, on a throw-away PostgreSQL; those beside Node need node and npm
-	@"$(bin)/pytest" -n auto $(ARGS); status=$$?; \
+	@$(PYTEST) -n auto $(ARGS); status=$$?; \
 	command -v node >/dev/null && command -v npm >/dev/null || printf '%s\n' '' \
 		'!!! PARITY TESTS SKIPPED: node and npm are not on PATH, so nothing was compared with' \
 		'!!! a real graphile-worker. Install Node 20 or newer and run make test again.' >&2; \

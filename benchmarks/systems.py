@@ -106,9 +106,17 @@ FLOORS = list(
 )
 FLOOR_FUNCTIONS = System("floor-functions", "floor", "graphile", "floor", {"enqueue": "functions"})
 FLOOR_TABLE = System("floor-table", "floor", "graphile", "floor", {"enqueue": "table"})
+FLOOR_LATENCY = System(
+    "floor-latency",
+    "floor",
+    "graphile",
+    "floor",
+    {"connections": 2, "batch": 1, "listens": True, "enqueue": "functions"},
+)
 
 NODE = [NODE_16, NODE_17, NODE_FAST]
 PEERS = [PROCRASTINATE, ASYNCPG, ASYNCPG_500, PSYCOPG, PSYCOPG_500]
 SYSTEMS = [
-    OURS, OURS_DEFAULT, OURS_POOL, *NODE, *PEERS, *FLOORS, FLOOR_FUNCTIONS, FLOOR_TABLE
+    OURS, OURS_DEFAULT, OURS_POOL, *NODE, *PEERS, *FLOORS, FLOOR_FUNCTIONS, FLOOR_TABLE,
+    FLOOR_LATENCY,
 ]  # fmt: skip

@@ -90,6 +90,7 @@ TARGETS = [
             f"latency {figure}, idle ÷ Node's",
             _ours("latency", f"call {figure} ms"), 0.7,
             [("latency", node.name, f"call {figure} ms") for node in s.NODE], at_most=True,
+            floor=("latency", s.FLOOR_LATENCY.name, f"call {figure} ms"),
         )
         for figure in ("p50", "p95")
     ),

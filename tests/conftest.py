@@ -113,13 +113,13 @@ def database(server: Server, migrated_template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., Any]:
-    """`await eventually(condition, timeout=10)`: poll a condition until it is true.
+    """`await eventually(condition, timeout=60)`: poll a condition until it is true.
 
     The condition is a function, sync or async, without arguments; its first true result is
     returned. The test fails if there is none within `timeout` seconds.
     """
 
-    async def wait_for(condition: Callable[[], Any], timeout: float = 10) -> Any:  # noqa: ASYNC109
+    async def wait_for(condition: Callable[[], Any], timeout: float = 60) -> Any:  # noqa: ASYNC109
         deadline = time.monotonic() + timeout
         while True:
             result = condition()
@@ -163,7 +163,7 @@ class Process:
     def running(self) -> bool:
         return self.popen.poll() is None
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for its end; returns its exit status, negative for a signal."""
         try:
             return self.popen.wait(timeout)

@@ -31,7 +31,7 @@ CLAIM = """
 """
 DELETE = "delete from graphile_worker._private_jobs where id = any (%(ids)s::bigint[])"
 TASK = """
-    insert into graphile_worker._private_tasks (identifier) values ('trivial')
+    insert into graphile_worker._private_tasks (identifier) values (%s)
     on conflict (identifier) do update set identifier = excluded.identifier returning id
 """
 ADD_JOB = "select id from graphile_worker.add_job(%s, %s::json)"
@@ -49,8 +49,8 @@ async def open_connection(url: str) -> AsyncConnection[Any]:
     return await AsyncConnection.connect(url, autocommit=True, prepare_threshold=0)
 
 
-async def task_id(connection: AsyncConnection[Any]) -> int:
-    row = await (await connection.execute(TASK)).fetchone()
+async def task_id(connection: AsyncConnection[Any], task: str) -> int:
+    row = await (await connection.execute(TASK, (task,))).fetchone()
     assert row is not None  # noqa: S101 - the statement always returns a row
     return int(row[0])
 
@@ -62,7 +62,10 @@ async def work(url: str, settings: dict[str, Any], handlers: Handlers) -> None:
         await connection.execute("set enable_seqscan to off")
     if settings["connections"] == 1:
         deletes = claims
-    claim = {"tasks": [await task_id(claims)], "batch": settings["batch"]}
+    tasks = [await task_id(claims, task) for task in ("trivial", "probe")]
+    claim = {"tasks": tasks, "batch": settings["batch"]}
+    if settings.get("listens"):
+        await answer_notifications(url, claims, deletes, claim, handlers)
     deleting: asyncio.Future[Any] = asyncio.ensure_future(asyncio.sleep(0))
     say(ready=True)
     while True:
@@ -78,6 +81,24 @@ async def work(url: str, settings: dict[str, Any], handlers: Handlers) -> None:
             await asyncio.sleep(0.005)
         if deletes is claims:
             await deleting
+
+
+async def answer_notifications(
+    url: str,
+    claims: AsyncConnection[Any],
+    deletes: AsyncConnection[Any],
+    claim: dict[str, Any],
+    handlers: Handlers,
+) -> None:
+    """Run jobs one by one as they are announced: the least that latency can be."""
+    listening = await open_connection(url)
+    await listening.execute('listen "jobs:insert"')
+    say(ready=True)
+    async with claims.cursor(binary=True) as cursor:
+        async for _ in listening.notifies():
+            while job := await (await cursor.execute(CLAIM, claim)).fetchone():
+                await handlers.probe(json.loads(job[3]))
+                await deletes.execute(DELETE, {"ids": [job[0]]})
 
 
 class FunctionEnqueuer:
@@ -120,7 +141,7 @@ async def connect(url: str, settings: dict[str, Any]) -> FunctionEnqueuer | Tabl
     connection = await open_connection(url)
     if settings["enqueue"] == "functions":
         return FunctionEnqueuer(connection)
-    return TableEnqueuer(connection, await task_id(connection))
+    return TableEnqueuer(connection, await task_id(connection, "trivial"))
 
 
 if __name__ == "__main__":

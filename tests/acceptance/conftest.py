@@ -116,7 +116,7 @@ def on_terminal(database: str) -> Callable[..., tuple[int, str]]:
                     else:
                         os.write(ours, then)
         try:
-            return running.wait(10), seen.decode("utf-8", "replace").replace("\r\n", "\n")
+            return running.wait(60), seen.decode("utf-8", "replace").replace("\r\n", "\n")
         finally:
             running.kill()
             running.wait()

@@ -65,7 +65,7 @@ def start(process, database, tmp_path, eventually):
         program.write_text(WORKER)
         numbers = map(str, (quiet, grace, limit))
         started = process([sys.executable, program, database, *numbers, kind])
-        await eventually(lambda: "started" in started.output or not started.running, timeout=30)
+        await eventually(lambda: "started" in started.output or not started.running)
         assert started.running, started.errors
         return started
 

@@ -79,7 +79,7 @@ def start(process, eventually):
     async def start(body: str = "time.sleep(600)", **environ: str) -> Started:
         arguments = [sys.executable, "-c", PARENT.format(body=body)]
         parent = process(arguments, env=environ, stdin=subprocess.PIPE)
-        await eventually(lambda: "\n" in parent.output or not parent.running, timeout=30)
+        await eventually(lambda: "\n" in parent.output or not parent.running)
         assert parent.output, parent.errors
         directory, dsn = parent.output.splitlines()[0].rsplit(" ", 1)
         pid = postmaster(Path(directory))

@@ -611,7 +611,7 @@ def eventually_sync():
     """Poll a condition, in a test that is not async."""
     from time import monotonic
 
-    def wait_for(condition, timeout=10):
+    def wait_for(condition, timeout=60):
         deadline = monotonic() + timeout
         while not condition():
             assert monotonic() < deadline, "the condition did not become true"

@@ -155,7 +155,7 @@ async def test_running_workers_are_told_of_each_revision(empty_database):
     async with await connect(empty_database) as listener:
         await listener.execute('listen "worker:migrate"')
         await install(empty_database)
-        heard = [notify.payload async for notify in listener.notifies(timeout=10, stop_after=18)]
+        heard = [notify.payload async for notify in listener.notifies(timeout=60, stop_after=18)]
     messages = [json.loads(payload) for payload in heard]
     assert messages == [{"migrationNumber": n, "breaking": n in BREAKING} for n in range(1, 19)]
 

@@ -68,7 +68,7 @@ class FakeClock:
 
     async def idle(self):
         """Wait until somebody sleeps."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self._asleep.wait()
 
     async def to(self, moment):

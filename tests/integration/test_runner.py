@@ -98,7 +98,7 @@ async def test_a_handler_gets_payload_job_and_helpers(jobs, make_runner) -> None
 
 
 async def test_sync_handlers_run_side_by_side_in_threads(jobs, make_runner) -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=60)
     names = set()
 
     def handler(payload) -> None:

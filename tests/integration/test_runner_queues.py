@@ -170,7 +170,7 @@ async def test_a_queue_that_is_being_taken_is_skipped_without_waiting(jobs, othe
     await jobs.add("theirs", queue_name="a", priority=-1)
     await jobs.add(queue_name="a")
     assert len((await claimed(other, "pool-first", only="theirs")).jobs) == 1  # not committed
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         batch = await claimed(jobs.connection, "pool-second", only="task")
     assert (batch.jobs, batch.more) == ([], True)
     await other.commit()

@@ -291,11 +291,11 @@ async def test_a_signal_stops_every_worker_of_the_process(
     await asyncio.wait_for(started.wait(), 10)
 
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(runs[1], 10)  # it has nothing to finish
+    await asyncio.wait_for(runs[1], 60)  # it has nothing to finish
     os.kill(os.getpid(), signal.SIGTERM)  # a second signal changes nothing
     assert not runs[0].done()
     released.set()
-    await asyncio.wait_for(runs[0], 10)
+    await asyncio.wait_for(runs[0], 60)
     assert jobs_left(database) == 0
     assert heard == [("one", "SIGTERM"), ("two", "SIGTERM")]
     assert signal.getsignal(signal.SIGTERM) is before
@@ -331,7 +331,7 @@ async def test_a_stop_while_it_starts(
     starting = asyncio.create_task(worker.run_until_stopped())
     await eventually(lambda: worker._runner is not None)
     await worker.stop()
-    await asyncio.wait_for(starting, 10)
+    await asyncio.wait_for(starting, 60)
     assert jobs_left(database, "locked_at is not null") == 0
 
 

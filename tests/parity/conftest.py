@@ -100,7 +100,7 @@ def answering_node(
             yield ask
         finally:
             process.stdin.close()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
             process.stdout.close()
 
     return answering

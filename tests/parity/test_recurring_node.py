@@ -64,7 +64,7 @@ def start_node(node_modules, process, eventually, version, crontab):
             stdin=subprocess.PIPE,
         )
         yield running
-        await eventually(lambda: "started" in running.output or not running.running, timeout=30)
+        await eventually(lambda: "started" in running.output or not running.running)
         running.popen.stdin.close()
         assert await asyncio.to_thread(running.wait) == 0, running.errors
 
@@ -92,7 +92,7 @@ def start_python(eventually, crontab):
         try:
             await worker.initialize()
             yield
-            await eventually(lambda: started, timeout=30)
+            await eventually(lambda: started)
         finally:
             await worker.stop()
 

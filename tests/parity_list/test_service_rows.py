@@ -273,7 +273,7 @@ async def stubborn(make_worker, process, database, eventually):
         await make_worker().enqueue("t")
         arguments = [database, str(shutdown_timeout), str(quiet)]
         started = process([sys.executable, "-c", STUBBORN, *arguments])
-        await eventually(lambda: "started" in started.output, timeout=30)
+        await eventually(lambda: "started" in started.output, timeout=60)
         return started
 
     return start

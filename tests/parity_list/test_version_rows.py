@@ -109,6 +109,6 @@ async def test_d13_a_new_job_is_announced_with_its_count(make_worker, database) 
         await listener.execute('listen "jobs:insert"')
         await worker.enqueue("t")
         await worker.enqueue_many([("t", 1), ("t", 2)])
-        told = [note.payload async for note in listener.notifies(timeout=10, stop_after=2)]
+        told = [note.payload async for note in listener.notifies(timeout=60, stop_after=2)]
     assert [json.loads(each)["count"] for each in told] == [1, 2]
     assert all(set(json.loads(each)) == {"r", "count"} for each in told)

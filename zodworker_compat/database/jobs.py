@@ -11,7 +11,6 @@ from typing import Any, TypeGuard
 from psycopg import Connection
 
 from zodworker_compat.database.batch import (
-    added_job,
     added_jobs,
     assign,
     batch_parameters,
@@ -39,9 +38,9 @@ def add_job(connection: Connection[Any], schema: str, spec: JobSpec) -> Job:
         parameters["preserve_run_at"] = spec.job_key_mode == "preserve_run_at"
         with cursor_of(connection) as cursor:
             cursor.execute(_insertion("insert_job", schema, spec.job_key), parameters)
-            row = cursor.fetchone()
-        if row:
-            return added_job(spec, row)
+            [job] = added_jobs([spec], cursor)
+        if job:
+            return job
     return _call_add_job(connection, schema, spec)
 
 

@@ -10,7 +10,6 @@ from typing import Any, TypeGuard
 from psycopg import AsyncConnection
 
 from zodworker_compat.database.batch import (
-    added_job,
     added_jobs,
     assign,
     batch_parameters,
@@ -38,9 +37,9 @@ async def add_job(connection: AsyncConnection[Any], schema: str, spec: JobSpec) 
         parameters["preserve_run_at"] = spec.job_key_mode == "preserve_run_at"
         async with cursor_of(connection) as cursor:
             await cursor.execute(_insertion("insert_job", schema, spec.job_key), parameters)
-            row = await cursor.fetchone()
-        if row:
-            return added_job(spec, row)
+            [job] = added_jobs([spec], cursor)
+        if job:
+            return job
     return await _call_add_job(connection, schema, spec)
 
 
