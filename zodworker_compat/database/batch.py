@@ -111,7 +111,7 @@ def _in_jsonb(flag: str) -> tuple[int, bytes]:
 
 
 _KEY = 8
-"""The column of the key in the answer of `insert_jobs.sql`."""
+"""The column of the key in the answer, see `job_added.sql`."""
 
 
 def added_jobs(
@@ -121,7 +121,7 @@ def added_jobs(
 
     Args:
         specs: what was asked for.
-        cursor: has the answer of `insert_jobs.sql`, which is kept until every job was looked at.
+        cursor: has the answer of `insert_job.sql` or `insert_jobs.sql`, which is kept until every job was looked at.
     """
     answer = cursor.pgresult
     if answer is None or not answer.ntuples:

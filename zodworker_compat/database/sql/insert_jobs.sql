@@ -62,5 +62,4 @@ order by spec.job_key, spec.position -- keyed
 :job_update -- keyed
 returning
     :job_added
-    job.key, -- keyed
     (select pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || %(count)s::integer || '}'))

@@ -7,3 +7,4 @@ job.id,
     job.run_at, -- keyed
     job.revision, -- keyed
     case when job.revision > 0 then job.payload::text end as payload, -- keyed
+    job.key, -- keyed
