@@ -460,12 +460,13 @@ def expected(batch: Batch, call: Call, case: Case) -> Options | set[type[Excepti
     if batch.validate and not call.payload.is_valid:
         errors.add(REFUSED_PAYLOADS[1])
     task = {**batch.defaults, **case.tasks.get(call.identifier, {})}
+    too_long = {REFUSED_CALLS[12]} if Function("return too much") in task.values() else set()
     try:
         arguments = zodworker(batch.date, task, call.options, call.payload.value, WE_DEPART)
     except Thrown:
-        return {*errors, Thrown}
+        return {*errors, *too_long, Thrown}
     except Refused as refused:
-        return {*errors, REFUSED_CALLS[refused.args[0]]}
+        return {*errors, *too_long, REFUSED_CALLS[refused.args[0]]}
     if len(arguments["jobKey"] or "") > 512 or len(arguments["queueName"] or "") > 128:
         errors.add(REFUSED_CALLS[12])
     return errors or arguments
