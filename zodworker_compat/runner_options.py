@@ -87,6 +87,6 @@ class RunnerOptions:
     jobs are free again a fifth of it later at most. Raise it if handlers call C code that holds the
     interpreter's lock for longer; lower it to recover sooner, if the network is good."""
     max_pool_size: int | None = field(default=None, validator=_positive)
-    """Connections of the worker's own pool. Default: 4 (claim, settle, enqueue, one spare)."""
+    """Connections of each pool beside the worker's own: enqueue, helpers, rate limiter. Default: 4."""
     prepared_statements: bool = True
     """False behind a pooler that hides. PgBouncer and its like are found, and then none are used."""

@@ -1,14 +1,15 @@
-"""SIGTERM and SIGINT for every worker of a process: stop, hurry, and at last end the process.
+"""SIGTERM, SIGINT and SIGHUP for every worker of a process: stop, hurry, and at last end the process.
 
 | when | what happens | exit status |
 | --- | --- | --- |
 | first signal | every worker stops claiming and waits for its running jobs (P-59) | 0 |
 | again within `QUIET` (5 s) | nothing: supervisors and terminals signal twice | |
 | again after that | running handlers are cancelled, their jobs given back at once | 0 |
-| again 5 s later | the process ends as if nobody handled the signal | 143, 130 |
+| again 5 s later | the process ends as if nobody handled the signal | 143, 130, 129 |
 | after `shutdown_timeout` | as the second one; a timeout of 0 waits for ever (P-58) | 0 |
 | `EXIT_GRACE` (12 s) later | the process is ended, whatever hangs | 0; 1 if a worker still stops |
 
+SIGHUP, which a terminal sends when it closes, is graphile-worker's; under `nohup` it is ignored.
 The first and the two about the timeout are ZodWorker's, which exits with 0 at the timeout and
 leaves its jobs locked; the others are graphile-worker 0.16.6's, which has no timeout and ends by
 the signal (143). The last holds for an event loop that a handler blocks, and for a handler that
@@ -32,7 +33,7 @@ from attrs import frozen
 
 logger = logging.getLogger(__name__)
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 QUIET = 5.0
 """Seconds after a signal that counts in which others do not."""
 EXIT_GRACE = 12.0
@@ -57,7 +58,7 @@ class _Listener:
 
 
 def listen(begin: OnSignal, hasten: OnSignal | None = None, *, seconds: float = 0.0) -> Forget:
-    """Listen to SIGTERM and SIGINT until the returned function is called.
+    """Listen to SIGTERM, SIGINT and SIGHUP until the returned function is called.
 
     Outside the main thread Python cannot handle signals: then nothing is installed, and whoever
     runs the loop stops the workers.
@@ -95,6 +96,8 @@ class _Group:
     def install(self) -> None:
         for number in SIGNALS:
             previous = signal.getsignal(number)
+            if number == signal.SIGHUP and previous == signal.SIG_IGN:
+                continue  # nohup
             self.loop.add_signal_handler(number, lambda: None)  # so that signals wake the loop
             signal.signal(number, self._received)
             self._previous[number] = previous

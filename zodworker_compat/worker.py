@@ -86,7 +86,7 @@ class ZodWorker(AsyncClient):
         crontab_file: the file of the crontab, read once.
         cleanup: delete jobs that have failed for good, regularly.
         reporter: gets the numbers of the clean-up, and of the queue at minute 50 of each hour.
-        handle_signals: stop gracefully on SIGTERM and SIGINT while the runner runs; what further
+        handle_signals: stop gracefully on SIGTERM, SIGINT and SIGHUP while the runner runs; what further
             signals do, and when the process is ended: see `zodworker_compat.signals`.
         tracer_provider: of OpenTelemetry; None is the global one, if it is set before the worker
             starts. See `zodworker_compat.observability.tracing`.
@@ -134,6 +134,7 @@ class ZodWorker(AsyncClient):
         self.name = name
         self.events = Events()
         """What the runner tells; see `zodworker_compat.events`."""
+        self._meters = self.events.meters
         self._on_error = on_error
         self._run_options: dict[str, RunOptions] = {}
         self._tracing = Tracing(tracer_provider, payloads=trace_payloads, worker_name=name)
@@ -283,6 +284,11 @@ class ZodWorker(AsyncClient):
             self._add_recurring(maintenance.REPORTER, spec, "cleanup")
 
     @property
+    def handled(self) -> list[str]:
+        """The identifiers that this worker has handlers for, recurring tasks among them."""
+        return sorted({*self._handlers, *self._recurring})
+
+    @property
     def cron_items(self) -> list[CronItem]:
         """What the worker's cron enqueues: clean-up, reporter, recurring tasks, crontab (P-54).
 
@@ -324,6 +330,7 @@ class ZodWorker(AsyncClient):
         client = Client(self.catalog, runner_options=evolve(self.runner_options, pool=None))
         client._prepare = self._prepare
         client._tracing = self._tracing
+        client._meters = self._meters
         return client
 
     def configure(self, **changes: Any) -> None:

@@ -1,8 +1,11 @@
 """What `zodworker` says about itself, and to people who mistype."""
 
+import os
+import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -105,25 +108,77 @@ def test_choices_are_the_library_s():
     assert SORTS == JOB_SORTS
 
 
+@pytest.mark.parametrize(("path", "command"), VERBS)
+def test_the_examples_are_commands(path, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("crontab", "jobs.jsonl", "payload.json"):  # which they name
+        (tmp_path / file).write_text("{}")
+    with click.Context(command, info_name=" ".join(path)) as context:
+        text = command.get_help(context).split("Examples:\n")[1].partition("\n\n")[0]
+
+    tried = 0
+    for line in text.splitlines():
+        for part in re.split(r" \| (?:xargs )?", line):
+            if not part.strip().startswith("zodworker "):
+                continue
+            words = shlex.split(re.split(r" >> | {3,}", part.strip())[0])[1:]
+            found = cli
+            while isinstance(found, click.Group):
+                found = found.commands[words.pop(0)]
+            with found.make_context("example", words):  # raises if it is called wrongly
+                tried += 1
+    assert tried
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_can_complete(zodworker, shell):
-    done = zodworker(env={"_ZODWORKER_COMPLETE": f"{shell}_source"})
+    done = zodworker("completion", shell)
 
     assert done.status == 0
     assert "_ZODWORKER_COMPLETE" in done.output
 
 
-def test_verbs_options_and_choices_are_completed(zodworker):
-    words = {
-        "zodworker re": {"retry", "reschedule", "remove"},
-        "zodworker jobs --sta": {"--state"},
-        "zodworker jobs --state r": {"ready", "retrying", "running"},
-    }
+@pytest.fixture
+def in_bash(tmp_path):
+    """What bash offers for a line that was typed, with `zodworker completion bash` in its start-up file."""
+    script = """
+    set -e
+    eval "$(zodworker completion bash)"
+    read -ra COMP_WORDS <<< "$1"
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    $(complete -p zodworker | sed -E 's/.*-F ([^ ]+) .*/\\1/') zodworker
+    printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
-    for typed, expected in words.items():
-        env = {"_ZODWORKER_COMPLETE": "bash_complete", "COMP_WORDS": typed}
-        done = zodworker(env={**env, "COMP_CWORD": str(typed.count(" "))})
-        assert {line.partition(",")[2] for line in done.output.splitlines()} == expected
+    def complete(typed):
+        done = subprocess.run(
+            ["bash", "--norc", "-c", script, "bash", typed],
+            env={"PATH": path},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return set(done.stdout.split())
+
+    return complete
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("zodworker re", {"retry", "reschedule", "remove"}),
+        ("zodworker jobs --sta", {"--state"}),
+        ("zodworker jobs --state r", {"ready", "retrying", "running"}),
+        ("zodworker jobs --task startR", {"startRun"}),
+        ("zodworker enqueue startR", {"startRun"}),
+        ("zodworker catalog check exec", {"executionWorker"}),
+    ],
+)
+def test_verbs_options_choices_and_tasks_are_completed_in_bash(in_bash, typed, expected):
+    assert in_bash(typed) == expected
 
 
 def test_a_closed_pipe_is_silent():

@@ -105,7 +105,7 @@ def test_filters_have_environment_twins(command, filled):
         (["jobs", "--older-than", "5"], "write 90s, 5m, 1h30m or 30d"),
         (["jobs", "--due-before", "5m"], "is not a time"),
         (["jobs", "--limit", "0"], "x>=1"),
-        (["jobs", "--watch"], "needs a terminal"),
+        (["jobs", "--watch", "--interval", "0"], "x>=0.1"),
         (["jobs", "--watch", "--json"], "either --watch or --json"),
         (["status", "--watch", "--json"], "either --watch or --json"),
         (["cron", "--app", "a:b", "--crontab", "/dev/null"], "either --app or --crontab"),
@@ -233,3 +233,25 @@ def test_a_list_is_watched_until_ctrl_c(on_terminal, filled):
     assert status == 0
     assert "\x1b]0;owned" not in seen
     assert "Traceback" not in seen
+
+
+@pytest.mark.parametrize(
+    ("verb", "line"),
+    [
+        ("jobs", "UTC  2 ready, 1 running, 1 scheduled, 1 failed\n"),
+        (
+            "status",
+            "UTC  2 ready, 1 scheduled, 0 retrying, 1 running, 1 failed, the oldest due for 1 h",
+        ),
+        ("queues", "UTC  1 queue, 1 locked, 1 ready job in them\n"),
+        ("workers", "UTC  0 alive, 0 dead, 1 unknown; 1 job running\n"),
+    ],
+)
+async def test_in_a_pipe_each_look_is_a_line(start_zodworker, filled, eventually, verb, line):
+    running = start_zodworker(verb, "--watch", "--interval", "0.1", env={"DATABASE_URL": filled})
+    await eventually(lambda: len(running.output.splitlines()) >= 2, timeout=60)
+
+    running.send(signal.SIGINT)
+
+    assert running.wait(60) == 0, running.errors
+    assert line in running.output

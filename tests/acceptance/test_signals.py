@@ -78,10 +78,11 @@ def left(database):
         return connection.execute(LEFT).fetchone()
 
 
-async def test_one_signal_waits_for_running_jobs(start, database):
+@pytest.mark.parametrize("number", signals.SIGNALS)
+async def test_one_signal_waits_for_running_jobs(start, database, number):
     worker = await start("short")
 
-    worker.send(signal.SIGTERM)
+    worker.send(number)
 
     assert worker.wait() == 0
     assert worker.output.split() == ["started", "ended", "stopped"]

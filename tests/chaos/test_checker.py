@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 from harness.checker import UNWRITTEN, check
 from harness.ledger import Excuse, Ledger, Run, Writer, now
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LATER = 100 * UNWRITTEN
@@ -120,6 +120,7 @@ DOCTORS = {
 
 
 @pytest.mark.parametrize("doctor", DOCTORS)
+@settings(max_examples=20)
 @given(ledger=sound_ledgers(), data=st.data())
 def test_a_doctored_ledger_is_found_out(doctor, ledger, data):
     run = succeeded(ledger, data.draw)

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
 
 from zodworker_compat import (
     CleanupResult,
@@ -26,6 +27,7 @@ from zodworker_compat import (
     SyncJobHelpers,
     ZodWorker,
 )
+from zodworker_compat.client import verify
 from zodworker_compat.cron import parse_crontab
 from zodworker_compat.database.migrate_async import migrate
 from zodworker_compat.runner import listen
@@ -87,7 +89,7 @@ def start_pgbouncer(process, database: str, eventually) -> Iterator[Callable[...
                     return True
                 return False
 
-            await eventually(answers, timeout=30)
+            await eventually(answers)
             return url
 
         yield start
@@ -179,8 +181,8 @@ async def test_a_failure_is_written_and_a_stop_leaves_nothing_locked(
     async def is_written() -> bool:
         return (await jobs.row(int(failing.id)))["last_error"] == "ValueError: no"
 
-    await eventually(is_written, timeout=30)
-    await asyncio.wait_for(started.wait(), 30)
+    await eventually(is_written)
+    await asyncio.wait_for(started.wait(), 60)
     await worker.stop()
     assert await jobs.locked() == 0
     assert (await jobs.row(int(hanging.id)))["attempts"] == 0
@@ -200,8 +202,8 @@ async def test_recurring_tasks(pooled, jobs, make_runner, eventually) -> None:
         handler, conninfo=pooled, cron_items=parse_crontab("* * * * * task ?fill=1h")
     )
     await runner.start()
-    await eventually(lambda: ran.count(True) >= 3, timeout=30)
-    await eventually(jobs.empty, timeout=30)
+    await eventually(lambda: ran.count(True) >= 3)
+    await eventually(jobs.empty)
 
 
 async def test_the_jobs_of_a_killed_worker_run_elsewhere(
@@ -371,3 +373,56 @@ async def test_claiming_and_settling_have_their_settings_all_the_same(
     await eventually(jobs.empty, timeout=60)
     seen = {tuple(row.values()) for row in await jobs.sql("select distinct * from seen")}
     assert {("UPDATE", "off", "0"), ("DELETE", "off", "200ms")} <= seen
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "said"),
+    [
+        ("transaction", "warning", "a pooler in transaction mode"),
+        ("session", "ok", "comes through, with a pooler in between"),
+    ],
+)
+async def test_verify_says_whether_notifications_come_through(
+    start_pgbouncer, monkeypatch, mode, level, said
+) -> None:
+    if mode == "transaction":  # nothing will come, however long it waits
+        monkeypatch.setattr(verify, "HEARING", 1.0)
+    url = await start_pgbouncer(mode)
+
+    found = await verify.verify(RunnerOptions(connection_string=url))
+
+    [check] = [one for one in found if one.subject == "notifications"]
+    assert check.level == level
+    assert said in check.found
+    assert not [one for one in found if one.level == "error"]
+
+
+async def test_a_worker_beside_the_pooler_hears_of_what_its_pool_enqueues_through_it(
+    start_pgbouncer, database, jobs, eventually
+) -> None:
+    """And holds four connections."""
+    url = await start_pgbouncer("transaction", default_pool_size=SERVERS)
+    pool = AsyncConnectionPool(url, kwargs={"prepare_threshold": None}, min_size=1, open=False)
+    await pool.open()
+    options = RunnerOptions(connection_string=database, pool=pool, poll_interval=600)
+    worker = ZodWorker(name="beside", runner_options=options, handle_signals=False)
+    ran = []
+
+    @worker.task("task", schema=True)
+    async def task(payload: Any, job: Job, helpers: JobHelpers) -> None:
+        ran.extend(await helpers.query("select pg_backend_pid() as pid"))
+
+    await worker.initialize()
+    for _ in range(10):
+        await worker.enqueue("task", {})
+    await eventually(lambda: len(ran) == 10)
+
+    async def four() -> Any:
+        own = await jobs.sql(
+            "select pid from pg_stat_activity where application_name = 'zodworker:beside'"
+        )
+        return len(own) == 4 and {row["pid"] for row in own}
+
+    assert not await eventually(four) & {row["pid"] for row in ran}
+    await worker.stop()
+    await pool.close()

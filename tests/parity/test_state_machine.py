@@ -1,6 +1,7 @@
 """Random calls on our side and on Node's: tables, results, SQLSTATEs and notifications are the same.
 
-More examples than in CI, with seeds of their own:
+The examples of the random test are the same in every run, unless their number is given. Then they are
+other ones each time:
 
     ZODWORKER_PARITY_EXAMPLES=2000 make test ARGS=tests/parity/test_state_machine.py
 """
@@ -14,14 +15,16 @@ from secrets import token_hex
 import psycopg
 import pytest
 from differential import both_sides
+from differential.answers import hold_rows, ids_and_locks
 from differential.both_sides import Refused
+from differential.departures import give_back
 from differential.draws import EXPIRES, HALF_AN_HOUR, MILLISECOND, MODES, NAMES, ODD, POOLS, SECONDS
 from differential.machine import OTHERS, Machine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 HERE = Path(__file__).parent
-EXAMPLES = int(os.environ.get("ZODWORKER_PARITY_EXAMPLES", "30"))
+EXAMPLES = os.environ.get("ZODWORKER_PARITY_EXAMPLES")
 STEPS = 30
 
 
@@ -87,14 +90,17 @@ STATES = [
     for (pool, age), attempts in product(LOCKS, [0, 1, 2])
     for queue in (["same", "free", POOLS[1]] if attempts == 1 else ["same"])
 ]
+STATES += [  # the pool holds the queue for another job
+    STATES[-1] | {"queue": POOLS[0], "age_of_queue": age} for age in AGES
+]
 EVERY = range(len(STATES))
 
 
-def fill(state, **options):
+def fill(state):
     """Add a job in each state, each with a key and a queue of its own."""
     specs = [
         {"identifier": "a", "job_key": f"key {n}", "queue_name": f"queue {n}", "max_attempts": 2}
-        | {"payload": [n], "priority": n, "flags": ["f"], "run_at": -SECONDS, **options}
+        | {"payload": [n] if n % 2 else {"n": n}, "priority": n, "flags": ["f"], "run_at": -SECONDS}
         for n in EVERY
     ]
     state.add_jobs_in_sql(specs=specs, odd={}, preserve={}, when=None)
@@ -135,13 +141,29 @@ CALLS = [
             ("reschedule_jobs", {"max_attempts": 0}),
         )
     ),
-    lambda state: state.force_unlock_workers(pools=[POOLS[0]], when=None),
+    *(
+        lambda state, pools=pools: state.force_unlock_workers(pools=pools, when=None)
+        for pools in ([], [POOLS[0]], ["nobody", *POOLS])
+    ),
     lambda state: state.sweep(when=None),
     lambda state: state.cleanup(
         tasks=["DELETE_PERMAFAILED_JOBS", "GC_JOB_QUEUES"], keep=[], when=None
     ),
-    lambda state: state.claim(
-        pool=POOLS[1], identifiers=ALL, limit=len(EVERY), flags=None, held=NO_ROWS, when=None
+    *(
+        lambda state, keep=keep: [
+            state.add_job(spec={"identifier": "b", "job_key": "key 0"}, odd={}, when=None),
+            state.claim(
+                pool=POOLS[1], identifiers=ALL, limit=1, flags=None, held=NO_ROWS, when=None
+            ),
+            state.cleanup(tasks=["GC_TASK_IDENTIFIERS"], keep=keep, when=None),
+        ]
+        for keep in ([], [NAMES[2]], list(NAMES[1:3]))
+    ),
+    *(
+        lambda state, limit=limit, flags=flags: state.claim(
+            pool=POOLS[1], identifiers=ALL, limit=limit, flags=flags, held=NO_ROWS, when=None
+        )
+        for limit, flags in ((len(EVERY), None), (1, []), (1, ["f"]), (1, ["g"]))
     ),
     *(
         lambda state, name=name: [getattr(state, name)(key=f"key {n}", when=None) for n in EVERY]
@@ -193,6 +215,32 @@ def test_every_odd_value(machine):
             )
 
 
+LOSSES = [None, *POOLS, "the queues"]
+
+
+def twelve_claims(state, lost):
+    """Claim jobs of every kind for the first pool, and let it lose half of them, or the queues."""
+    kinds = [{}, {}, {"flags": ["f"]}, {"priority": 1}, {"max_attempts": 3}]
+    specs = [
+        {"identifier": "a", "run_at": -n * SECONDS, "job_key": f"key {n}", **kinds[n % 5]}
+        | ({"queue_name": f"queue {n}"} if n % 5 == 1 else {})
+        for n in range(20)
+    ]
+    state.add_jobs_in_sql(specs=specs, odd={}, preserve={}, when=None)
+    for attempts, id_ in enumerate(state.sides.jobs):
+        state.sides.change(id_, "attempts = %s", attempts)
+    state.sides.compare()
+    state.claim(pool=POOLS[0], identifiers=ALL, limit=12, flags=None, held=NO_ROWS, when=None)
+    if lost == "the queues":
+        state.sides.sql("update {schema}._private_job_queues set locked_by = %s", [POOLS[1]])
+    elif lost:  # to the other pool, or to a later claim of the same one
+        for id_ in list(state.sides.jobs)[::2]:
+            state.sides.change(
+                id_, "locked_by = %s, locked_at = %s", lost, state.sides.now + MILLISECOND
+            )
+    state.sides.compare()
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("careful", [False, True])
 def test_every_end_of_a_run(machine, careful):
@@ -204,26 +252,51 @@ def test_every_end_of_a_run(machine, careful):
         ),
         *(("give_back", {"message": message}) for message in (None, "bang")),
     ]
-    for (name, arguments), lost in product(ends, [None, *POOLS]):
+    for (name, arguments), lost in product(ends, LOSSES):
         state = machine()
-        specs = [
-            {"identifier": "a", "run_at": -n * SECONDS, **queue}
-            for n, queue in enumerate([{}, {"queue_name": "q"}] * 6)
-        ]
-        state.add_jobs_in_sql(specs=specs, odd={}, preserve={}, when=None)
-        for attempts, id_ in enumerate(state.sides.jobs):
-            state.sides.change(id_, "attempts = %s", attempts)
-        state.sides.compare()
-        state.claim(pool=POOLS[0], identifiers=ALL, limit=12, flags=None, held=NO_ROWS, when=None)
-        if lost:  # half of the jobs to the other pool, or to a later claim of the same one
-            for id_ in list(state.sides.jobs)[::2]:
-                state.sides.change(
-                    id_, "locked_by = %s, locked_at = %s", lost, state.sides.now + MILLISECOND
-                )
-            state.sides.compare()
+        twelve_claims(state, lost)
         getattr(state, name)(
-            pool=POOLS[0], numbers=range(12), careful=careful, forget=False, when=None, **arguments
+            pool=POOLS[0], numbers=range(8), careful=careful, forget=False, when=None, **arguments
         )
+
+
+def test_a_job_is_put_back_as_it_was(machine):
+    for lost in LOSSES:
+        state = machine()
+        twelve_claims(state, lost)
+        for key in ("key 1", "key 2"):
+            state.remove_job(key=key, when=None)
+        state.add_job(spec={"identifier": "b", "job_key": "key 2"}, odd={}, when=None)
+        for _ in range(2):
+            for number in range(12):
+                state.put_back(pool=POOLS[0], number=number, when=None)
+
+
+def test_a_careful_end_steps_over_rows_that_another_session_holds(machine):
+    """The others end as in Node."""
+    for name in ("complete", "fail", "return_jobs"):
+        state = machine()
+        sides, pool = state.sides, POOLS[0]
+        twelve_claims(state, None)
+        refreshed = "locked_at = locked_at + interval '2 hours' where locked_by is not null"
+        sides.sql("update {schema}._private_jobs set " + refreshed)
+        _, jobs, of_node = zip(*state.claims, strict=True)
+        ids, locks = ids_and_locks(jobs)
+        messages = ["bang"] * len(ids)
+        arguments = {
+            "complete": [ids],
+            "fail": [ids, locks, messages, [None] * len(ids), [False] * len(ids)],
+            "return_jobs": [ids, locks, messages],
+        }
+        hold_rows(sides.ours, ids[::2], [])
+        unsettled = sides.ours.queue(name, pool, *arguments[name], careful=True)
+        sides.ours.other.rollback()
+        assert sorted(unsettled) == [(id_, True) for id_ in sorted(ids[::2])]
+        if name == "return_jobs":
+            give_back(sides, pool, of_node[1::2], "bang")
+        else:
+            sides.theirs.call(name, pool, of_node[1::2], messages)
+        sides.compare()
 
 
 def test_a_key_whose_job_has_failed_for_good_gets_a_new_job(state):
@@ -295,13 +368,27 @@ def test_what_only_our_api_can_say(sides):
     assert errors == ["", "Manually marked as failed"]
 
 
-@pytest.mark.timeout(600 if EXAMPLES <= 200 else 0)
+def test_a_value_that_does_not_fit_is_refused_if_it_would_be_written(state):
+    """However the session plans: it changes its mind after some calls, with the statistics."""
+    fill(state)
+    for side in state.sides.each:
+        side.execute("analyze {schema}._private_jobs")
+        for _ in range(6):
+            side.function("reschedule_jobs", job_ids=[], max_attempts=1)
+        for jobs in ([], [0]):
+            call = ("reschedule_jobs", {"max_attempts": 32768})
+            state.admin_in_sql(jobs=jobs, call=call, when=None)
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 600)
 def test_any_sequence_of_calls(machine):
+    same_ones = {} if EXAMPLES else {"derandomize": True, "database": None}
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=int(EXAMPLES or 30),
             stateful_step_count=STEPS,
             suppress_health_check=list(HealthCheck),
+            **same_ones,
         ),
     )

@@ -14,6 +14,7 @@ from zodworker_compat.cli.base import (
     json_option,
     timeout_option,
 )
+from zodworker_compat.cli.completion import complete_task
 from zodworker_compat.cli.selection import filter_options, selected
 from zodworker_compat.cli.values import Duration, Time
 
@@ -257,7 +258,13 @@ def remove(ids: tuple[str, ...], **options: Any) -> None:
     metavar="AGE",
     help="Jobs that were tried last, or were to run, at least so long ago: 12h, 30d; 0s is all.",
 )
-@click.option("--task", multiple=True, metavar="IDENT", help="Only jobs of this task.")
+@click.option(
+    "--task",
+    multiple=True,
+    metavar="IDENT",
+    shell_complete=complete_task,
+    help="Only jobs of this task.",
+)
 @click.option("--queue", multiple=True, metavar="NAME", help="Only of this named queue.")
 @click.option("--error", metavar="TEXT", help="Only jobs whose last error contains this text.")
 @act_options

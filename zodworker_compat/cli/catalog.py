@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zodworker_compat.cli.base import Manual, Verb, json_option
+from zodworker_compat.cli.completion import complete_catalog, complete_task
 from zodworker_compat.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _load_all(names: Sequence[str]) -> "list[WorkerCatalog]":
         """
     },
 )
-@click.argument("catalogs", metavar="[CATALOG]...", nargs=-1)
+@click.argument("catalogs", metavar="[CATALOG]...", nargs=-1, shell_complete=complete_catalog)
 @json_option
 def list_tasks(catalogs: Sequence[str], json: bool) -> None:
     """List tasks with their default options; by default, of all the package's catalogs."""
@@ -112,7 +113,7 @@ def _words(options: Any) -> str:
         """
     },
 )
-@click.argument("identifier", metavar="IDENT")
+@click.argument("identifier", metavar="IDENT", shell_complete=complete_task)
 @click.option(
     "--catalog",
     metavar="NAME|PATH",
@@ -148,7 +149,7 @@ def show(identifier: str, catalog: str | None, json: bool) -> None:
         """
     },
 )
-@click.argument("catalogs", metavar="[CATALOG]...", nargs=-1)
+@click.argument("catalogs", metavar="[CATALOG]...", nargs=-1, shell_complete=complete_catalog)
 def check(catalogs: Sequence[str]) -> None:
     """Check catalogs and every schema in them; by default, the package's own."""
     for each in _load_all(catalogs):
@@ -166,7 +167,7 @@ def check(catalogs: Sequence[str]) -> None:
         """
     },
 )
-@click.argument("catalogs", metavar="[CATALOG]...", nargs=-1)
+@click.argument("catalogs", metavar="[CATALOG]...", nargs=-1, shell_complete=complete_catalog)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

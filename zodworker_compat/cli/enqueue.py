@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from zodworker_compat.cli.base import DEFAULT_SCHEMA, Verb, database_options, json_option
+from zodworker_compat.cli.completion import complete_catalog, complete_task
 from zodworker_compat.cli.output import moment, print_json, progress
 from zodworker_compat.cli.safe import safe
 from zodworker_compat.cli.values import Time, read_payload
@@ -33,7 +34,7 @@ SECTIONS = {
 
 
 @click.command(cls=Verb, sections=SECTIONS, short_help="Enqueue a job, or a file of jobs.")
-@click.argument("identifier", metavar="[IDENT]", required=False)
+@click.argument("identifier", metavar="[IDENT]", required=False, shell_complete=complete_task)
 @click.argument("payload", metavar="[PAYLOAD]", required=False)
 @click.option(
     "--run-at",
@@ -58,6 +59,7 @@ SECTIONS = {
 @click.option(
     "--catalog",
     metavar="NAME|PATH",
+    shell_complete=complete_catalog,
     help="The catalog of the task: one of the package's, or a file. Default: all of the package's.",
 )
 @click.option(

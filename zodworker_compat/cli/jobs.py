@@ -26,7 +26,7 @@ from zodworker_compat.cli.output import (
 )
 from zodworker_compat.cli.safe import safe
 from zodworker_compat.cli.selection import STATES_HELP, filter_options, lock_options, selected
-from zodworker_compat.cli.status import SECONDS, watch_option
+from zodworker_compat.cli.status import watch_options
 
 if TYPE_CHECKING:
     from zodworker_compat.database.status import JobPage, JobReport, ListedJob
@@ -80,7 +80,7 @@ LONGEST_PAYLOAD = 10_000
     metavar="CURSOR",
     help="Go on after this place: the end of the list before says which; in JSON it is `cursor`.",
 )
-@watch_option
+@watch_options
 @json_lines_option
 @timeout_option
 @database_options
@@ -90,6 +90,7 @@ def jobs(
     limit: int,
     after: str | None,
     watch: bool,
+    interval: float,
     json: bool,
     timeout: float,
     database_url: str | None,
@@ -113,7 +114,7 @@ def jobs(
             return found.jobs(where, sort=sort, limit=limit, after=after)
 
         if watch:
-            show_again(lambda: _list(read()), SECONDS)
+            show_again(read, _list, _summary, interval)
             return
         page = read()
     if json:
@@ -185,6 +186,14 @@ def _list(page: "JobPage") -> Iterator[Block]:
     )
     if page.after is not None:
         yield Line(f"There are more: the same with --after {page.after}")
+
+
+def _summary(page: "JobPage") -> str:
+    """Return a page in one line, for a pipe."""
+    states = [one.state for one in page.jobs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    more = ", and more" if page.after is not None else ""
+    return f"{counts}{more}" if page.jobs else "no such job"
 
 
 def _row(one: "ListedJob") -> list[Any]:

@@ -8,6 +8,7 @@ from zodworker_compat import __version__
 from zodworker_compat.cli.act import complete, fail, purge, remove, reschedule, retry
 from zodworker_compat.cli.base import Manual
 from zodworker_compat.cli.catalog import catalog
+from zodworker_compat.cli.completion import completion
 from zodworker_compat.cli.cron import cron
 from zodworker_compat.cli.demo import demo
 from zodworker_compat.cli.enqueue import enqueue
@@ -16,9 +17,10 @@ from zodworker_compat.cli.migrate import migrate
 from zodworker_compat.cli.run import run
 from zodworker_compat.cli.status import queues, status, tasks, workers
 from zodworker_compat.cli.unlock import unlock
+from zodworker_compat.cli.verify import verify
 
 VERBS = {
-    "Begin": (demo, migrate, run, enqueue, catalog),
+    "Begin": (demo, migrate, verify, run, enqueue, catalog, completion),
     "Look": (status, jobs, job, queues, tasks, cron, workers),
     "Act": (retry, reschedule, fail, complete, remove, purge, unlock),
 }
@@ -28,6 +30,7 @@ SECTIONS = {
     zodworker demo                                   see it work; needs no server
     zodworker migrate                                install or adopt the schema
     zodworker enqueue startRun '{"id": "run_1"}'     enqueue a job, validated
+    zodworker verify                                 see whether all is set up rightly
     zodworker run --app shop.jobs:worker             run handlers until told to stop
     zodworker status                                 see what waits, runs and failed
     zodworker jobs --state failed --sort newest      see which failed, and why
@@ -40,16 +43,12 @@ SECTIONS = {
     ZODWORKER_<VERB>_<OPTION>                  any other option: ZODWORKER_RUN_CONCURRENCY=10
     NO_COLOR                                   no colours
     """,
-    "Shell completion": """
-    bash   eval "$(_ZODWORKER_COMPLETE=bash_source zodworker)"    in ~/.bashrc
-    zsh    eval "$(_ZODWORKER_COMPLETE=zsh_source zodworker)"     in ~/.zshrc
-    fish   _ZODWORKER_COMPLETE=fish_source zodworker | source     in ~/.config/fish/config.fish
-    """,
     "Exit status": """
     0   done
     1   failed; the reason is on standard error
     2   called wrongly
     57  `run` was stopped by a migration to a schema that this version does not know
+    75  `run` cannot reach PostgreSQL: try again
     """,
 }
 

@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import click
 
@@ -13,6 +13,9 @@ from zodworker_compat.cli.safe import safe, safe_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+T = TypeVar("T")
 
 
 class Table(NamedTuple):
@@ -82,24 +85,33 @@ def show(blocks: Iterable[Block]) -> None:
             click.echo(_plain_table(block) if isinstance(block, Table) else safe(block.text))
 
 
-def show_again(read: Callable[[], Iterable[Block]], seconds: float) -> None:
-    """Show what `read` returns on the whole terminal, again and again, until Ctrl-C."""
+def show_again(
+    read: Callable[[], T],
+    blocks: Callable[[T], Iterable[Block]],
+    line: Callable[[T], str],
+    seconds: float,
+) -> None:
+    """Show what `read` returns on the whole terminal, again and again, until Ctrl-C.
+
+    In a pipe or a file, each time is one line, which begins with the time.
+    """
     import time  # noqa: PLC0415 - start-up time
 
-    from rich.console import Console, Group  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
-
-    if not is_terminal():
-        raise click.UsageError("--watch needs a terminal.")
-    console = Console(highlight=False)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        try:
+    with suppress(KeyboardInterrupt):
+        if not is_terminal():
             while True:
-                blocks = [_rich(block, console.width) for block in read()]
-                live.update(Group(*blocks), refresh=True)
+                click.echo(f"{moment(datetime.now(UTC))}  {safe(line(read()))}")  # and flushes
                 time.sleep(seconds)
-        except KeyboardInterrupt:
-            return
+
+        from rich.console import Console, Group  # noqa: PLC0415 - start-up time
+        from rich.live import Live  # noqa: PLC0415
+
+        console = Console(highlight=False)
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                shown = [_rich(block, console.width) for block in blocks(read())]
+                live.update(Group(*shown), refresh=True)
+                time.sleep(seconds)
 
 
 def _cells(table: Table, number: str = "") -> tuple[list[list[str]], list[bool]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zodworker_compat.cli.completion import complete_task
 from zodworker_compat.cli.values import Duration, Time
 
 if TYPE_CHECKING:
@@ -29,7 +30,13 @@ _FILTERS = (
         multiple=True,
         help="Jobs in this state; may be repeated, as may --task, --queue and --key.",
     ),
-    click.option("--task", multiple=True, metavar="IDENT", help="Jobs of this task."),
+    click.option(
+        "--task",
+        multiple=True,
+        metavar="IDENT",
+        shell_complete=complete_task,
+        help="Jobs of this task.",
+    ),
     click.option("--queue", multiple=True, metavar="NAME", help="Jobs of this named queue."),
     click.option("--key", multiple=True, metavar="KEY", help="The job of this key."),
     click.option(

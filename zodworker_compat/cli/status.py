@@ -1,8 +1,9 @@
 """`zodworker status`, `tasks`, `queues` and `workers`: numbers of one snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -31,11 +32,26 @@ if TYPE_CHECKING:
 
 MOST = {"tasks": 8, "queues": 3, "workers": 5, "errors": 3, "findings": 6}
 """Lines of `status`, so that it fits on one screen."""
-SECONDS = 2.0
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-watch_option = click.option(
-    "--watch", is_flag=True, help="Show it on the whole terminal, every two seconds."
-)
+
+def watch_options(function: Function) -> Function:
+    """Add `--watch` and `--interval`."""
+    watch = click.option(
+        "--watch",
+        is_flag=True,
+        help="Show it again and again until Ctrl-C: on the whole terminal, or in a pipe one line each "
+        "time.",
+    )
+    interval = click.option(
+        "--interval",
+        type=click.FloatRange(min=0.1),
+        default=2.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="With --watch, the pause.",
+    )
+    return watch(interval(function))
 
 
 @click.command(
@@ -46,17 +62,23 @@ watch_option = click.option(
         "Examples": """
       zodworker status
       zodworker status --watch
+      zodworker status --watch --interval 60 >> status.log
       zodworker status --schema my_queue --database-url postgresql://localhost/app
       zodworker status --json | jq .jobs.ready
     """,
     },
 )
-@watch_option
+@watch_options
 @json_option
 @timeout_option
 @database_options
 def status(
-    database_url: str | None, schema: str | None, json: bool, timeout: float, watch: bool
+    database_url: str | None,
+    schema: str | None,
+    json: bool,
+    timeout: float,
+    watch: bool,
+    interval: float,
 ) -> None:
     """Show how many jobs wait, run and failed, and what needs a look.
 
@@ -69,7 +91,7 @@ def status(
     with admin(database_url, schema, timeout) as found:
         if watch:
             _refuse_json(json)
-            show_again(lambda: _overview(found.status()), SECONDS)
+            show_again(found.status, _overview, _summary, interval)
             return
         read = found.status(queues=1000 if json else 20)
     _warn(read)
@@ -94,12 +116,17 @@ def status(
     """,
     },
 )
-@watch_option
+@watch_options
 @json_lines_option
 @timeout_option
 @database_options
 def tasks(
-    database_url: str | None, schema: str | None, json: bool, timeout: float, watch: bool
+    database_url: str | None,
+    schema: str | None,
+    json: bool,
+    timeout: float,
+    watch: bool,
+    interval: float,
 ) -> None:
     """Count the jobs of every task by state, and say which living Python workers handle it.
 
@@ -108,7 +135,8 @@ def tasks(
     with admin(database_url, schema, timeout) as found:
         if watch:
             _refuse_json(json)
-            show_again(lambda: [_tasks(found.status(queues=0, errors=0))], SECONDS)
+            read_again = partial(found.status, queues=0, errors=0)
+            show_again(read_again, lambda read: [_tasks(read)], _summary, interval)
             return
         read = found.status(queues=0, errors=0)
     _warn(read)
@@ -144,7 +172,7 @@ def tasks(
     metavar="N",
     help="How many queues to show.",
 )
-@watch_option
+@watch_options
 @json_lines_option
 @timeout_option
 @database_options
@@ -154,6 +182,7 @@ def queues(
     json: bool,
     timeout: float,
     watch: bool,
+    interval: float,
     queue: tuple[str, ...],
     locked: bool,
     limit: int,
@@ -174,7 +203,7 @@ def queues(
 
         if watch:
             _refuse_json(json)
-            show_again(lambda: [_queues(read())], SECONDS)
+            show_again(read, lambda shown: [_queues(shown)], _queues_line, interval)
             return
         shown = read()
     _warn(shown)
@@ -203,12 +232,17 @@ def queues(
     """,
     },
 )
-@watch_option
+@watch_options
 @json_lines_option
 @timeout_option
 @database_options
 def workers(
-    database_url: str | None, schema: str | None, json: bool, timeout: float, watch: bool
+    database_url: str | None,
+    schema: str | None,
+    json: bool,
+    timeout: float,
+    watch: bool,
+    interval: float,
 ) -> None:
     """Show Python workers by their heartbeats, and everybody who holds jobs or queues.
 
@@ -218,7 +252,8 @@ def workers(
     with admin(database_url, schema, timeout) as found:
         if watch:
             _refuse_json(json)
-            show_again(lambda: [_workers(found.status(queues=0, errors=0))], SECONDS)
+            read_again = partial(found.status, queues=0, errors=0)
+            show_again(read_again, lambda read: [_workers(read)], _workers_line, interval)
             return
         read = found.status(queues=0, errors=0)
     _warn(read)
@@ -270,6 +305,31 @@ def _overview(read: "Status") -> Iterator[Block]:
     if found:
         yield Line("")
     yield from _sections(read)
+
+
+def _summary(read: "Status") -> str:
+    """Return the states in one line, for a pipe."""
+    from zodworker_compat.client.wording import duration  # noqa: PLC0415 - start-up time
+
+    counts = ", ".join(f"{getattr(read.jobs, state)} {state}" for state in STATES)
+    oldest = read.jobs.oldest_ready
+    return counts + (f", the oldest due for {duration(oldest)}" if oldest else "")
+
+
+def _queues_line(read: "Status") -> str:
+    from zodworker_compat.client.wording import plural  # noqa: PLC0415 - start-up time
+
+    locked = sum(one.locked_at is not None for one in read.queues)
+    ready = sum(one.ready for one in read.queues)
+    return f"{plural(len(read.queues), 'queue')}, {locked} locked, {plural(ready, 'ready job')} in them"
+
+
+def _workers_line(read: "Status") -> str:
+    from zodworker_compat.client.wording import plural  # noqa: PLC0415 - start-up time
+
+    states = [one.state for one in read.workers]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("alive", "dead", "unknown"))
+    return f"{counts}; {plural(read.jobs.running, 'job')} running"
 
 
 def _style(state: str, count: int) -> str:

@@ -72,6 +72,7 @@ class Admin:
         queue_names: Iterable[str] | None = None,
         only_locked: bool = False,
         errors: int = 5,
+        most_pages: int | None = None,
     ) -> Status:
         """Count jobs by state, task, queue and worker: one pass over the table, two with `errors`.
 
@@ -80,6 +81,8 @@ class Admin:
             queue_names: only these queues; None is all.
             only_locked: only queues that are locked.
             errors: how many of the most frequent errors to return.
+            most_pages: of a jobs table with more pages of 8 kB, read about so many and estimate the
+                counts, see `Status.sampled`; None reads all.
         """
         names = None if queue_names is None else arguments.texts("queue_names", queue_names)
         with self._connection() as connection:
@@ -90,6 +93,7 @@ class Admin:
                 queue_names=names,
                 only_locked=only_locked,
                 errors=errors,
+                most_pages=most_pages,
                 patience=self._patience,
             )
 

@@ -71,6 +71,7 @@ class AsyncAdmin:
         queue_names: Iterable[str] | None = None,
         only_locked: bool = False,
         errors: int = 5,
+        most_pages: int | None = None,
     ) -> Status:
         """Count jobs by state, task, queue and worker: one pass over the table, two with `errors`.
 
@@ -79,6 +80,8 @@ class AsyncAdmin:
             queue_names: only these queues; None is all.
             only_locked: only queues that are locked.
             errors: how many of the most frequent errors to return.
+            most_pages: of a jobs table with more pages of 8 kB, read about so many and estimate the
+                counts, see `Status.sampled`; None reads all.
         """
         names = None if queue_names is None else arguments.texts("queue_names", queue_names)
         async with self._connection() as connection:
@@ -89,6 +92,7 @@ class AsyncAdmin:
                 queue_names=names,
                 only_locked=only_locked,
                 errors=errors,
+                most_pages=most_pages,
                 patience=self._patience,
             )
 

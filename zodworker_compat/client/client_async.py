@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from zodworker_compat.client.admin_async import AsyncAdmin
+    from zodworker_compat.events import Meter
 
 logger = logging.getLogger("zodworker_compat.client")
 
@@ -69,6 +70,7 @@ class AsyncClient:
         self._prepare = Preparer(loaded, defaults or TaskOptions(), validate_on_enqueue)
         self._database = AsyncDatabase(self.runner_options)
         self._tracing = Tracing(tracer_provider, payloads=trace_payloads)
+        self._meters: list[Meter] = []
 
     @property
     def catalog(self) -> WorkerCatalog:
@@ -130,6 +132,8 @@ class AsyncClient:
         start = perf_counter()
         with self._tracing.enqueue(spec) as traced:
             job = await self._add(traced, tx)
+        for meter in self._meters:
+            meter.enqueued((spec.identifier,))
         if logger.isEnabledFor(logging.DEBUG):
             extra = {**job_fields(job), "payload": job.payload, **_duration(start)}
             logger.debug("Enqueued worker task", extra=extra)
@@ -178,6 +182,8 @@ class AsyncClient:
         start = perf_counter()
         with self._tracing.enqueue_many(specs) as traced:
             added = await self._add_all(traced, tx)
+        for meter in self._meters:
+            meter.enqueued(spec.identifier for spec in specs)
         if logger.isEnabledFor(logging.DEBUG):
             extra = {"count": len(added), **_duration(start)}
             logger.debug("Enqueued worker tasks", extra=extra)
@@ -375,6 +381,10 @@ class AsyncClient:
         """Install or adopt the queue's schema; see `zodworker_compat.database.migrate`."""
         async with self._database.connection() as connection:
             return await migrate(connection, self.runner_options.schema, revision=revision)
+
+    def pool_stats(self) -> dict[str, int]:
+        """Return how many connections `enqueue` and its kin have: `size`, `in_use`, `waiting`."""
+        return self._database.stats()
 
     async def close(self) -> None:
         """Close this client's own connections; it opens new ones if it is used again."""

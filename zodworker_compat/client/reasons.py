@@ -121,19 +121,24 @@ def _stuck_queues(status: Status) -> list[Finding]:
             else command("queues", "--queue", one.queue_name),
         )
         for one in status.queues
-        if (since := _stuck_for(status, one)) is not None
+        if (since := stuck_for(status, one)) is not None
     ]
 
 
-def _stuck_for(status: Status, one: QueueCounts) -> timedelta | None:
+def stuck_for(status: Status, one: QueueCounts) -> timedelta | None:
+    """Return for how long a queue has been locked in vain, with jobs behind the lock; None if it is not."""
     if one.locked_at is None or not one.is_stuck or not one.ready:
+        return None
+    if status.sampled < 1 and not any(  # its running job may not be in the sample
+        holder.locked_by == one.locked_by and holder.state == "dead" for holder in status.workers
+    ):
         return None
     since = status.read_at - one.locked_at
     return since if since > A_MOMENT else None
 
 
 def _holders(status: Status) -> list[Finding]:
-    told = {one.locked_by for one in status.queues if _stuck_for(status, one) is not None}
+    told = {one.locked_by for one in status.queues if stuck_for(status, one) is not None}
     found = []
     for one in status.workers:
         if one.since is None or (one.locked_by in told and not one.jobs):

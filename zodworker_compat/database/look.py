@@ -35,6 +35,9 @@ from zodworker_compat.errors import MigrationError, OptionError
 MOST_AHEAD: Final = 1000
 """Jobs before a given one are counted so far: the index is read for each."""
 _MOST_HEARTBEATS: Final = 1000
+_MOST_PRIORITIES: Final = 50
+_MOST_IN_HEAD: Final = 500
+"""Ready jobs of each priority that are read beside a sample."""
 _MOST_CRONTABS: Final = 10_000
 _STATES: Final = ("ready", "scheduled", "retrying", "running", "failed")
 _WORKERS: Final = "zodworker_workers"
@@ -49,6 +52,7 @@ def read_status(
     queue_names: Sequence[str] | None = None,
     only_locked: bool = False,
     errors: int = 0,
+    most_pages: int | None = None,
     patience: timedelta = timedelta(0),
 ) -> Status:
     """Read a queue's status: one pass over its jobs, and one more if `errors` are wanted.
@@ -60,6 +64,8 @@ def read_status(
         queue_names: only these; None is all.
         only_locked: only queues that are locked.
         errors: how many of the most frequent errors to return.
+        most_pages: of a jobs table with more pages, read about so many, always the same ones, and
+            estimate the counts; None reads all.
         patience: how long a statement may take; 0 is for ever.
 
     Raises:
@@ -70,14 +76,20 @@ def read_status(
         about = _one(connection, schema, "status_schema", {"schema": schema})
         if about is None:
             raise MigrationError(f"The schema {schema!r} has no table _private_jobs.")
+        sampled = 1.0 if most_pages is None else min(1.0, most_pages / max(about["pages"], 1))
         parameters = {
+            "percent": 100 * sampled,
             "queues": queues,
             "queue_names": None if queue_names is None else list(queue_names),
             "only_locked": only_locked,
         }
         rows: dict[str, list[dict[str, Any]]] = {"all": [], "task": [], "queue": [], "worker": []}
-        for row in _all(connection, schema, "status_counts", parameters):
-            rows[row["kind"]].append(row)
+        without = "sampled" if sampled == 1 else None
+        for row in _all(connection, schema, "status_counts", parameters, without=without):
+            rows[row["kind"]].append(_scaled(row, 1 / sampled))
+        if sampled < 1:
+            heads = {"priorities": _MOST_PRIORITIES, "jobs": _MOST_IN_HEAD}
+            _add_heads(rows, _all(connection, schema, "status_heads", heads))
         heartbeats = _heartbeats(connection, schema)
         found = _all(connection, schema, "look_errors", {"limit": errors}) if errors else []
     [everything] = rows["all"]
@@ -104,6 +116,7 @@ def read_status(
         ],
         workers=_workers(rows["worker"], heartbeats or []),
         errors=[ErrorCount(**row) for row in found],
+        sampled=sampled,
         has_heartbeats=bool(heartbeats),
         hidden_from=about["role"] if about["row_security"] else None,
         owner=about["owner"],
@@ -244,11 +257,17 @@ def _looking(connection: Connection[Any], patience: timedelta) -> Iterator[None]
 
 
 def _all(
-    connection: Connection[Any], schema: str, name: str, parameters: Mapping[str, Any]
+    connection: Connection[Any],
+    schema: str,
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    without: str | None = None,
 ) -> list[dict[str, Any]]:
+    text = statement(name, schema, without=without)
     with cursor_of(connection) as cursor:
         # Not prepared: the plan must be for these values, see `job_filter.sql`.
-        cursor.execute(statement(name, schema), parameters, prepare=False)
+        cursor.execute(text, parameters, prepare=False)
         return cursor.fetchall()
 
 
@@ -289,6 +308,25 @@ def _workers(
         for name in sorted({*held, *beats} - {None})
         for beat, row in [(beats.get(name), held.get(name))]
     ]
+
+
+def _scaled(row: dict[str, Any], scale: float) -> dict[str, Any]:
+    counts = {name: round(row[name] * scale) for name in (*_STATES, "blocked") if row[name]}
+    return {**row, **counts}
+
+
+def _add_heads(rows: dict[str, list[dict[str, Any]]], heads: Iterable[Mapping[str, Any]]) -> None:
+    """Put what is known of the ready jobs that come first into the rows of a sample."""
+    known = {(row["kind"], row["name"]): row for kind in rows.values() for row in kind}
+    for head in heads:
+        row = known.get((head["kind"], head["name"]))
+        if row is not None:
+            row["ready"] = max(row["ready"], head["ready"])
+            row["oldest_ready"] = max(
+                row["oldest_ready"] or head["oldest_ready"], head["oldest_ready"]
+            )
+        elif head["kind"] == "task":
+            rows["task"].append({**dict.fromkeys(_STATES, 0), "next_due": None, **head})
 
 
 def _counts(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,6 +142,20 @@ class AsyncDatabase:
             client_encoding="UTF8",
         )
 
+    def stats(self) -> dict[str, int]:
+        """Return the connections of the pool, `size`, those `in_use`, and callers `waiting` for one.
+
+        All are 0 before the first use. May be called by any thread.
+        """
+        pools = [self._given] if self._given else [*self._own.values()]
+        found = [pool.get_stats() for pool in pools]
+        size = sum(each.get("pool_size", 0) for each in found)
+        return {
+            "size": size,
+            "in_use": size - sum(each.get("pool_available", 0) for each in found),
+            "waiting": sum(each.get("requests_waiting", 0) for each in found),
+        }
+
     async def close(self) -> None:
         """Close our own pool; the application's is left alone."""
         pool = self._own.pop(asyncio.get_running_loop(), None)

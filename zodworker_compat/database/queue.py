@@ -1,6 +1,7 @@
 """What a worker does to the queue: claim, settle, give back, sweep, listen."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from time import monotonic
@@ -178,6 +179,41 @@ async def held_jobs(connection: AsyncConnection[Any], schema: str, pool_id: str)
         return await cursor.fetchall()
 
 
+async def retake(
+    connection: AsyncConnection[Any], schema: str, pool_id: str, jobs: Sequence[Claimed]
+) -> set[int]:
+    """Lock again what a server that crashed has forgotten; return the ids that the pool holds now.
+
+    Args:
+        connection: in autocommit.
+        schema: of the queue.
+        pool_id: who claimed the jobs.
+        jobs: as they were claimed.
+    """
+    parameters = {
+        "pool_id": pool_id,
+        "ids": [job.id for job in jobs],
+        "attempts": [job.attempts for job in jobs],
+        "locked_at": [job.locked_at for job in jobs],
+        "updated_at": [job.updated_at for job in jobs],
+        "last_errors": [job.last_error for job in jobs],
+    }
+    return set(await _ids(connection, "retake", schema, parameters))
+
+
+async def free_queues(
+    connection: AsyncConnection[Any], schema: str, pool_id: str, jobs: Sequence[Claimed]
+) -> None:
+    """Free the named queues that a pool holds for jobs that are not its any more."""
+    queued = [job for job in jobs if job.job_queue_id is not None]
+    parameters = {
+        "pool_id": pool_id,
+        "ids": [job.job_queue_id for job in queued],
+        "locked_at": [job.locked_at for job in queued],
+    }
+    await connection.execute(statement("free_queues", schema), parameters)
+
+
 async def reschedule(
     connection: AsyncConnection[Any], schema: str, pool_id: str, job_id: int, payload: str
 ) -> int | None:
@@ -230,6 +266,23 @@ async def unlisten(connection: AsyncConnection[Any], channel: str) -> None:
 async def notify(connection: AsyncConnection[Any], channel: str) -> None:
     """Send an empty notification."""
     await connection.execute(sql.SQL("notify {}").format(sql.Identifier(channel)))
+
+
+async def hears(
+    connection: AsyncConnection[Any], sender: AsyncConnection[Any], seconds: float
+) -> bool:
+    """Whether a notification comes through within `seconds` that another session sends.
+
+    One of its own would: a pooler passes on what a server says while it answers. The channel is one
+    that nobody else notifies, because behind a pooler in transaction mode LISTEN stays with the
+    server, and the next client would get what comes.
+    """
+    channel = f"zodworker:{secrets.token_hex(8)}"
+    await listen(connection, channel)
+    await notify(sender, channel)
+    heard = [each async for each in notifications(connection, seconds, most=1)]
+    await unlisten(connection, channel)
+    return bool(heard)
 
 
 async def notifications(

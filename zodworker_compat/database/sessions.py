@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -24,7 +24,13 @@ _DEFAULTS: dict[str, str] = {
     "client_encoding": "UTF8",
 }
 
-_SETTINGS = {"timezone": "UTC"}
+_SETTINGS = {
+    "timezone": "UTC",
+    # What a role may have for its people would end a worker's work half-way, each time at the same point.
+    "statement_timeout": "0",
+    "idle_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+}
 _FAST_SETTINGS = {
     "synchronous_commit": "off",  # a database crash can then repeat a job, never lose one
     # Planning a claim costs 0.4 ms, more than running it for one job; JIT costs 20.
@@ -35,6 +41,9 @@ _FAST_SETTINGS = {
     "enable_bitmapscan": "off",
 }
 _IMPATIENT_SETTINGS = {"lock_timeout": "200ms"}
+_LOCAL_SETTINGS = {"synchronous_commit": "local"}
+CANCEL_GRACE = 5.0
+"""Seconds that the server has to cancel a statement before the connection is cut."""
 # Of a transaction: a worker that freezes in it must not keep the others from its rows.
 _PATIENCE = {"idle_in_transaction_session_timeout": "5s"}
 
@@ -55,11 +64,14 @@ class Session:
     """`synchronous_commit = off`: for claim and settle only."""
     impatient: bool = False
     """Waits 200 ms at most for a row that an open transaction holds: for settle only."""
+    is_local: bool = False
+    """`synchronous_commit = local`: waits for no standby, which may be away; for the heartbeat only."""
     connect_timeout: int | None = None
     """Seconds, instead of what the connection string says or 10."""
     is_direct: bool = field(default=False, init=False)
     """Whether the connection has its server to itself, and the settings; known once it is open."""
     _connection: AsyncConnection[Any] | None = field(default=None, init=False, repr=False)
+    _cancelling: "asyncio.Future[None] | None" = field(default=None, init=False, repr=False)
 
     async def connection(self) -> AsyncConnection[Any]:
         """Return the open connection; open one if there is none or it is broken.
@@ -128,6 +140,7 @@ class Session:
             **_SETTINGS,
             **(_FAST_SETTINGS if self.fast else {}),
             **(_IMPATIENT_SETTINGS if self.impatient else {}),
+            **(_LOCAL_SETTINGS if self.is_local else {}),
             **more,
         }
         cursor = await connection.execute(
@@ -141,6 +154,29 @@ class Session:
         )
         return cursor.rowcount > 0
 
+    @contextmanager
+    def patience(self, seconds: float) -> Iterator[None]:
+        """Cancel the statement of the block if it takes longer, and cut the connection if that does nothing.
+
+        A server process that hangs (stopped, or on a disk that does not answer) leaves both unanswered,
+        while its kernel says that the connection is alive.
+        """
+        loop = asyncio.get_running_loop()
+        timers = [
+            loop.call_later(seconds, self._cancel),
+            loop.call_later(seconds + CANCEL_GRACE, self.cut),
+        ]
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _cancel(self) -> None:
+        if self._connection is not None and not self._connection.closed:
+            cancelling = self._connection.cancel_safe(timeout=CANCEL_GRACE)
+            self._cancelling = asyncio.ensure_future(_quietly(cancelling))
+
     def cut(self) -> None:
         """Have the statement that runs fail now, without asking the server, which may not answer."""
         if self._connection is not None and not self._connection.closed:
@@ -152,3 +188,8 @@ class Session:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+async def _quietly(call: Coroutine[Any, Any, None]) -> None:
+    with suppress(psycopg.Error, OSError):
+        await call

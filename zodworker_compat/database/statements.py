@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent / "sql"
 _COMMENT = re.compile(r"\s*--")
 _SCHEMA = re.compile("(')?:schema")
 # In the order in which they are put in: the filter uses the state.
-_PARTS = ("job_columns", "job_filter", "job_state", "job_update", "job_added")
+_PARTS = ("job_columns", "job_filter", "job_state", "job_update", "job_added", "rows_hidden")
 
 
 @cache
@@ -27,7 +27,7 @@ def statement(name: str, schema: str, *, without: str | None = None) -> bytes:
     Lines that end in the comment `-- <without>` are left out. `:job_columns` stands for the columns
     that `rows.job_of` reads, `:job_filter` for the conditions of a `JobFilter`, `:job_state` for the
     state, `:job_update` for what a keyed enqueue changes and `:job_added` for what it returns, all of
-    the row `job`. The schema may also stand in a literal, `':schema.table'::regclass`.
+    the row `job`; `:rows_hidden` for whether the table `relation` hides rows from this role. The schema may also stand in a literal, `':schema.table'::regclass`.
 
     Parameters in the files are psycopg's (`%(name)s`), so a literal per cent sign is `%%`: give
     `execute` parameters, if only `{}`.

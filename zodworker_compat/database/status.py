@@ -134,6 +134,8 @@ class Status:
     workers: list[WorkerView]
     errors: list[ErrorCount]
     """The most frequent first."""
+    sampled: float = 1.0
+    """The part of the jobs table that was read: below 1, the counts are estimates."""
     has_heartbeats: bool
     """Whether Python workers say here that they live."""
     hidden_from: str | None

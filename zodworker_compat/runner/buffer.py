@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
 from zodworker_compat.database.queue import Claimed
@@ -88,9 +88,15 @@ class Buffer:
         if not self._jobs:
             self._on_low()
 
-    def ids(self) -> set[int]:
+    def jobs(self) -> list[Claimed]:
         """The jobs that wait."""
-        return {job.id for job in self._jobs}
+        return [*self._jobs]
+
+    def drop(self, ids: Collection[int]) -> list[Claimed]:
+        """Take out some of the jobs that wait."""
+        dropped = [job for job in self._jobs if job.id in ids]
+        self._jobs = deque(job for job in self._jobs if job.id not in ids)
+        return dropped
 
     def drain(self) -> list[Claimed]:
         """Take out all that waits, to be given back; hold nothing until a job ends quickly."""

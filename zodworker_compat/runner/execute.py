@@ -54,6 +54,7 @@ class Executor:
         self._make_helpers = make_helpers
         self._throttle = throttle
         self._threads = Threads(pool.options.concurrency, f"zodworker-{pool.name}")
+        self._meters = pool.events.meters
         self._context = contextvars.copy_context()
         self._slots: dict[asyncio.Task[None], Claimed | None] = {}
         """Slot -> the job that it runs, or ran last."""
@@ -87,9 +88,9 @@ class Executor:
         if not self._buffer.closed:
             self._start_slot()
 
-    def ids(self) -> set[int]:
-        """The jobs that run."""
-        return {*self._running}
+    def jobs(self) -> list[Claimed]:
+        """The jobs that run; may be called by any thread."""
+        return [*self._running.values()]
 
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Wait for the running jobs; once `hurry` is set cancel them and give them back.
@@ -195,6 +196,8 @@ class Executor:
     async def _execute(self, job: Claimed, started: float) -> None:
         task = self._task(job)
         self._pool.emit_job("job:start", job)
+        for meter in self._meters:
+            meter.started(task.identifier, job.run_at, started)
         try:
             raw = read_payload(task.identifier, job.payload)
             if self._throttle is not None and self._throttle.wraps(task.identifier):
@@ -213,6 +216,8 @@ class Executor:
             if self._release(job):
                 self._settler.complete(job, monotonic() - started)
                 self._pool.emit_job("job:success", job)
+        for meter in self._meters:
+            meter.ended(task.identifier, monotonic() - started)
 
     async def _run(self, task: RunnableTask, job: Claimed, raw: Any) -> None:
         payload = task.decode(raw)

@@ -1,7 +1,8 @@
 """Claims jobs whenever there is room for them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from zodworker_compat.database import queue
+from zodworker_compat.database.queue import Claimed
 from zodworker_compat.errors import DatabaseUnavailableError, RateLimiterError
 from zodworker_compat.runner.alarm import Alarm
 from zodworker_compat.runner.buffer import Buffer
@@ -25,6 +27,12 @@ transaction for hours. So a queue stands idle no longer than it was held before.
 
 LONG_LOOK: Final = 0.01
 """Seconds; a claim that takes longer and brings little has passed many jobs in queues of others."""
+PATIENCE: Final = 30.0
+"""Seconds that a claim may take; longer, and its server process hangs or waits for the lock of a table."""
+READING: Final = 600.0
+"""Seconds that reading the whole table may take."""
+LATEST_CHECK: Final = 600.0
+"""Seconds after a claim without an answer in which it may still come through; checked after 1, 2, 4, …"""
 QUEUE_SHARE: Final = 0.2
 """Part of the time in which such queues are looked at: 100,000 jobs in them take 20 ms to pass."""
 
@@ -53,9 +61,9 @@ class Claimer:
         alarm: Alarm,
         limits: Limits,
         throttle: Throttle | None,
-        known_ids: Callable[[], set[int]],
+        running: Callable[[], Iterable[Claimed]],
     ) -> None:
-        """`known_ids` are the jobs that wait, run or are being settled in this process."""
+        """`running` returns the jobs that run in this process."""
         self._pool = pool
         self._buffer = buffer
         self._settler = settler
@@ -71,7 +79,9 @@ class Claimer:
         self._stopping = False
         self._in_vain = 0
         self._freed: set[int] = set()
-        self._known_ids = known_ids
+        self._running = running
+        self._check_at = math.inf
+        self._check_pause = 0.0
         self._queues_at = 0.0
         """When named queues are looked at again."""
         self.is_sure = True
@@ -97,6 +107,11 @@ class Claimer:
     def freed(self, queue_ids: set[int]) -> None:
         """Look for jobs now: we have freed these queues. What we do not take, others may."""
         self._freed |= queue_ids
+        self._alarm.pulse()
+
+    def doubt(self) -> None:
+        """Check soon whether we still hold what we know of: the server may have crashed and forgotten."""
+        self.is_sure = False
         self._alarm.pulse()
 
     def stop(self) -> None:
@@ -139,8 +154,8 @@ class Claimer:
             found = await self._claim()
         except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
             await self._session.close()
-            self.is_sure = False  # a server that crashed may have forgotten our last results
-            self._alarm.pulse()  # what was notified is still there to be claimed
+            self._check_pause, self._check_at = 1.0, monotonic() + 1.0
+            self.doubt()  # and what was notified is still there to be claimed
             await asyncio.sleep(self._outage.failed(error))
             return 0
         self._outage.worked()
@@ -161,10 +176,25 @@ class Claimer:
         return min(self._poll, CONTENDED_DELAY * 2.0 ** (self._in_vain - 1))
 
     async def _claim(self) -> Found:
+        """Do what `_claim_if_room` does; tell if it fails."""
+        try:
+            return await self._claim_if_room()
+        except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
+            self._pool.emit("worker:getJob:error", error=error)
+            raise
+
+    async def _claim_if_room(self) -> Found:
         """Claim if there is room; hand over what queues we leave."""
         if self._pool.vigil.is_fenced(monotonic()):
-            await queue.check(await self._session.connection())
+            with self._session.patience(PATIENCE):
+                await queue.check(await self._session.connection())
             return Found(more=True)
+        if monotonic() > self._check_at:
+            self._check_pause *= 2
+            is_last = self._check_pause > LATEST_CHECK
+            self._check_at = math.inf if is_last else monotonic() + self._check_pause
+            self.is_sure = False
+        await self.check_locks()
         has_room = self._buffer.wanted() and self._settler.backlog <= LARGEST_BACKLOG
         found = await self._claim_jobs() if has_room else Found()
         await self.hand_over()
@@ -188,27 +218,28 @@ class Claimer:
         if not task_ids:
             return Found()
         self._pool.emit("worker:getJob:start")
-        try:
-            forbidden = await self._throttle.forbidden_flags() if self._throttle else None
-            connection = await self._session.connection()
-            await self.return_lost()
-            self.is_sure = False
-            schema, pool_id = self._pool.options.schema, self._pool.id
-            begin = monotonic()
-            later = max(0.0, self._queues_at - begin)
+        forbidden = await self._throttle.forbidden_flags() if self._throttle else None
+        await self.check_locks()
+        connection = await self._session.connection()
+        self.is_sure = False
+        schema, pool_id = self._pool.options.schema, self._pool.id
+        begin = monotonic()
+        later = max(0.0, self._queues_at - begin)
+        with self._session.patience(PATIENCE):
             async with self._session.settings():
                 batch = await queue.claim(
                     connection, schema, pool_id, task_ids, limit, forbidden, not later
                 )
-            self.is_sure = True
-            if pool_id != self._pool.id:  # it was declared dead meanwhile, and nobody expects this
-                await self._return(connection, pool_id, batch.jobs)
-                return Found(more=True)
-        except (psycopg.Error, DatabaseUnavailableError, RateLimiterError) as error:
-            self._pool.emit("worker:getJob:error", error=error)
-            raise
+        self.is_sure = True
+        if pool_id != self._pool.id:  # it was declared dead meanwhile, and nobody expects this
+            await self._return(connection, pool_id, batch.jobs)
+            return Found(more=True)
+        batch = await self._without_running(connection, batch)
+        ended = monotonic()
+        for meter in self._pool.events.meters:
+            meter.claimed(batch.jobs[0].locked_at if batch.jobs else None, begin, ended)
         if not later:
-            self._plan_look(batch, limit, monotonic() - begin)
+            self._plan_look(batch, limit, ended - begin)
         self._freed.difference_update(job.job_queue_id for job in batch.jobs)
         if not batch.jobs:
             self._pool.emit("worker:getJob:empty")
@@ -240,12 +271,17 @@ class Claimer:
             psycopg.Error: it refused; call again.
         """
         if freed := set(self._freed):
-            async with self._session.settings() as connection:
-                await queue.hand_over(connection, self._pool.options.schema, freed)
+            with self._session.patience(PATIENCE):
+                async with self._session.settings() as connection:
+                    await queue.hand_over(connection, self._pool.options.schema, freed)
             self._freed -= freed
 
-    async def return_lost(self) -> None:
-        """Give back what a claim took whose answer never came: nobody else would, as we live.
+    async def check_locks(self) -> None:
+        """Where there is doubt, compare what we hold in the table with what we know of.
+
+        What a claim took whose answer never came is given back: nobody else would, as we live. What a
+        server that crashed has forgotten is locked again, unless others were faster: then it does not
+        start here, and a run that has begun is reported when it ends.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached.
@@ -253,14 +289,55 @@ class Claimer:
         """
         if self.is_sure:
             return
-        connection = await self._session.connection()
-        held = await queue.held_jobs(connection, self._pool.options.schema, self._pool.id)
-        known = self._known_ids()
-        lost = [job for job in held if job.id not in known]
-        if lost:
-            logger.warning("Giving back %d jobs: their claim got no answer", len(lost))
-            await self._return(connection, self._pool.id, lost)
+        with self._session.patience(READING):
+            connection = await self._session.connection()
+            held = await queue.held_jobs(connection, self._pool.options.schema, self._pool.id)
+            known, settling = self._known(), self._settler.ids()
+            lost = [job for job in held if job.id not in known and job.id not in settling]
+            if lost:
+                logger.warning("Giving back %d jobs: their claim got no answer", len(lost))
+                await self._return(connection, self._pool.id, lost)
+            for job in held:
+                known.pop(job.id, None)
+            if known:
+                await self._retake(connection, [*known.values()])
         self.is_sure = True
+
+    def _known(self) -> dict[int, Claimed]:
+        """The jobs that wait, run or have run here."""
+        jobs = (*self._settler.jobs(), *self._buffer.jobs(), *self._running())
+        return {job.id: job for job in jobs}
+
+    async def _retake(self, connection: AsyncConnection[Any], jobs: Sequence[Claimed]) -> set[int]:
+        """Lock jobs again; return which are ours, and drop those of the others that have not started."""
+        async with self._pool.retaking:
+            ours = await queue.retake(connection, self._pool.options.schema, self._pool.id, jobs)
+        others = {job.id for job in jobs} - ours
+        dropped = self._buffer.drop(others)
+        self._limits.release(*dropped)
+        logger.warning(
+            "%d jobs were not locked by this worker any more: %d are locked again, %d of the others had "
+            "not started and are dropped",
+            len(jobs),
+            len(ours),
+            len(dropped),
+        )
+        return ours
+
+    async def _without_running(
+        self, connection: AsyncConnection[Any], batch: queue.Batch
+    ) -> queue.Batch:
+        """Leave out what waits or runs here already: the claim of it was forgotten behind our back."""
+        known = self._known()
+        again = [
+            known[job.id]
+            for job in batch.jobs
+            if job.id in known and known[job.id].attempts == job.attempts
+        ]
+        if not again:
+            return batch
+        ours = await self._retake(connection, again)
+        return batch._replace(jobs=[job for job in batch.jobs if job.id not in ours])
 
     async def _return(
         self,
@@ -275,6 +352,7 @@ class Claimer:
             [job.id for job in jobs],
             [job.locked_at for job in jobs],
             [None for _ in jobs],
+            careful=True,
         )
 
     async def _resolve(self) -> bool:

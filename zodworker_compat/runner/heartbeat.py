@@ -26,8 +26,10 @@ RETRIES: Final = 3
 """Tries in the time of a beat, while the database does not answer."""
 SHORTEST_PATIENCE: Final = 1.0
 """Seconds that the database has at least to answer a beat."""
-CONNECT_TIMEOUT: Final = 2
-"""Seconds; libpq's least. Longer, and the others may have judged us before we try again."""
+CONNECT_SHARE: Final = 1 / 3
+"""Part of `dead_after` that connecting again may take: the others may judge us before a second try."""
+LEAST_CONNECT_TIMEOUT: Final = 2
+"""Seconds; libpq's."""
 FAREWELL_TIMEOUT: Final = 5.0
 """Seconds that the thread has to end; if it cannot, the others find this worker silent."""
 LONGEST_PAUSE: Final = 60.0
@@ -49,6 +51,7 @@ class Heartbeat:
         held: Callable[[], Iterable[int]],
         on_death: Callable[[], None],
         on_relief: Callable[[], None],
+        on_doubt: Callable[[], None],
         on_crash: Callable[[BaseException], None],
     ) -> None:
         """All but `held`, which must be thread-safe, are called in the event loop that starts it.
@@ -58,6 +61,7 @@ class Heartbeat:
             held: the ids of the jobs that the pool holds.
             on_death: the others have declared the pool dead; it must take another id.
             on_relief: it may claim again.
+            on_doubt: the server did not answer: it may have crashed, and forgotten claims.
             on_crash: the thread has ended by an error.
         """
         self._pool = pool
@@ -65,9 +69,10 @@ class Heartbeat:
         self._held = held
         self._on_death = on_death
         self._on_relief = on_relief
+        self._on_doubt = on_doubt
         self._on_crash = on_crash
-        self._session = pool.session(connect_timeout=CONNECT_TIMEOUT)
-        self._second = pool.session(connect_timeout=CONNECT_TIMEOUT)
+        self._session = pool.session(is_local=True)
+        self._second = pool.session(is_local=True)
         self._outage = Outage(logger, "give a sign of life")
         self._chore: asyncio.Task[None] | None = None
         self._chore_outage = Outage(logger, "give back the jobs of dead workers")
@@ -180,6 +185,10 @@ class Heartbeat:
             self._do_without(error)
             return False
         await self._answered(sent, beat)
+        # Only now: until the first answer nobody judges us, and the network may be slow.
+        seconds = int(self._vigil.dead_after * CONNECT_SHARE)
+        for session in (self._session, self._second):
+            session.connect_timeout = max(LEAST_CONNECT_TIMEOUT, seconds)
         return True
 
     def _do_without(self, reason: Exception) -> None:
@@ -250,6 +259,7 @@ class Heartbeat:
             self._tell(partial(self._pool.emit, "pool:heartbeat:error", error=error))
         self._outage.failed(error)
         self._vigil.missed()
+        self._tell(self._on_doubt)
         await self._session.close()
 
     async def _leave(self) -> None:

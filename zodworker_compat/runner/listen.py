@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,9 +30,15 @@ class Listener:
     """
 
     def __init__(
-        self, pool: Pool, on_jobs: Callable[[], None], on_breaking_migration: Callable[[int], None]
+        self,
+        pool: Pool,
+        on_jobs: Callable[[], None],
+        on_breaking_migration: Callable[[int], None],
+        on_doubt: Callable[[], None],
     ) -> None:
+        """`on_doubt` is called when the connection is lost: the server may have crashed."""
         self._on_jobs = on_jobs
+        self._on_doubt = on_doubt
         self._on_breaking_migration = on_breaking_migration
         self._pool = pool
         self._session = pool.session()
@@ -52,6 +57,7 @@ class Listener:
                     self._pool.emit("pool:listen:error", error=error)
                     delay = self._outage.failed(error)
                     self.tried.set()
+                    self._on_doubt()
                     await self._session.close()
                     await asyncio.sleep(delay)
                 else:
@@ -75,27 +81,17 @@ class Listener:
         while True:
             async for channel, payload in queue.notifications(connection, self._interval):
                 self._received(channel, payload)
-            async with asyncio.timeout(CHECK_TIMEOUT):
+            with self._session.patience(CHECK_TIMEOUT):
                 await queue.check(connection)
 
     async def _hears(self, connection: AsyncConnection[Any]) -> bool:
-        """Whether a notification comes through that another session sends.
-
-        One of our own would: a pooler passes on what a server says while it answers us. The channel
-        is one that nobody else notifies, because behind such a pooler LISTEN stays with the server,
-        and the next client would get what comes.
-        """
-        channel = f"zodworker:{secrets.token_hex(8)}"
-        await queue.listen(connection, channel)
         sender = self._pool.session()
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
-                await queue.notify(await sender.connection(), channel)
+                sending = await sender.connection()
+            return await queue.hears(connection, sending, CHECK_TIMEOUT)
         finally:
             await sender.close()
-        heard = [each async for each in queue.notifications(connection, CHECK_TIMEOUT, most=1)]
-        await queue.unlisten(connection, channel)
-        return bool(heard)
 
     def _warn(self) -> None:
         logger.warning(

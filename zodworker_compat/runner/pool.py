@@ -76,13 +76,15 @@ class Pool:
     """Whether it may claim."""
     identifiers: dict[int, str] = Factory(dict)
     """Task id -> identifier, as last resolved."""
+    retaking: asyncio.Lock = Factory(asyncio.Lock)
+    """Held while jobs are locked again: who tries beside that takes the row for another's."""
     abort: asyncio.Event = Factory(asyncio.Event)
     """Set when the shutdown deadline has come, for async handlers."""
     abort_threads: threading.Event = Factory(threading.Event)
     """The same for sync handlers."""
 
     def session(
-        self, *, fast: bool = False, impatient: bool = False, connect_timeout: int | None = None
+        self, *, fast: bool = False, impatient: bool = False, is_local: bool = False
     ) -> Session:
         """Return a connection of the worker's own, not yet open."""
         return Session(
@@ -91,7 +93,7 @@ class Pool:
             prepared=self.options.prepared_statements,
             fast=fast,
             impatient=impatient,
-            connect_timeout=connect_timeout,
+            is_local=is_local,
         )
 
     def job(self, claimed: Claimed, payload: object) -> Job:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import psycopg
 
 from zodworker_compat.cron import CronItem
+from zodworker_compat.database.queue import Claimed
 from zodworker_compat.database.refusals import explained
 from zodworker_compat.errors import (
     ConfigurationError,
@@ -99,7 +100,7 @@ class Runner:
         self._buffer = Buffer(
             options.concurrency, self._alarm.pulse, claim_ahead=rate_limiter is None
         )
-        self._settler = Settler(pool, self._settled)
+        self._settler = Settler(pool, self._settled, self._doubt)
         self._connections = Connections(pool)
         self._throttle = (
             None if rate_limiter is None else Throttle(pool, rate_limiter, self._connections)
@@ -112,14 +113,15 @@ class Runner:
             self._alarm,
             self._limits,
             self._throttle,
-            self._known_ids,
+            self._running,
         )
-        self._listener = Listener(pool, self._claimer.notified, self._refuse_migration)
+        self._listener = Listener(pool, self._claimer.notified, self._refuse_migration, self._doubt)
         self._heartbeat = Heartbeat(
             pool,
             held=self._running_ids,
             on_death=self._declared_dead,
             on_relief=self._claimer.notified,
+            on_doubt=self._doubt,
             on_crash=partial(self._crashed, "heartbeat"),
         )
         self._cron = Cron(pool, cron_items, clock) if cron_items else None
@@ -268,13 +270,15 @@ class Runner:
         elif self._once or self._buffer.is_low:
             self._alarm.pulse()
 
-    def _known_ids(self) -> set[int]:
-        return {*self._buffer.ids(), *self._running_ids()}
+    def _doubt(self) -> None:
+        self._claimer.doubt()
+
+    def _running(self) -> list[Claimed]:
+        return self._executor.jobs() if self._executor is not None else []
 
     def _running_ids(self) -> set[int]:
         """The jobs that run or are being settled; may be called by any thread."""
-        running = self._executor.ids() if self._executor is not None else set()
-        return {*running, *self._settler.ids()}
+        return {*(job.id for job in self._running()), *self._settler.ids()}
 
     def _declared_dead(self) -> None:
         """Drop what we held, which is others' by now, and go on as another pool."""
@@ -319,7 +323,7 @@ class Runner:
             await self._join("settle", FLUSH_TIMEOUT)
             await self._return_lost()
             await self._heartbeat.stop(
-                holds_nothing=self._claimer.is_sure and not self._settler.gave_up
+                holds_nothing=self._claimer.is_sure and not self._settler.ids()
             )
             await self._connections.close()
         except BaseException as error:
@@ -335,12 +339,20 @@ class Runner:
             self._stopped.set()
 
     async def _return_lost(self) -> None:
+        """Let nothing stay locked, whatever has become of claims and results."""
+        if self._executor is None:  # it never claimed
+            return
+        self._doubt()
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                await self._claimer.return_lost()
+                await self._claimer.check_locks()
                 await self._claimer.hand_over()
         except (psycopg.Error, DatabaseUnavailableError, TimeoutError) as error:
-            logger.error("Jobs whose claim got no answer stay locked until recovered: %s", error)
+            logger.error(
+                "Cannot see whether jobs are still locked; they would be recovered: %s: %s",
+                type(error).__name__,
+                error,
+            )
         finally:
             await self._claimer.close()
 

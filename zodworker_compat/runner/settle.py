@@ -26,6 +26,8 @@ LONGEST_REFUSAL: Final = 60.0
 """Seconds between two tries to write what PostgreSQL refuses."""
 BUSY_DELAY: Final = 0.25
 """Seconds until a job is tried again whose row an open transaction holds."""
+PATIENCE: Final = 30.0
+"""Seconds that a statement may take; longer, and its server process hangs, or it is tried in halves."""
 LARGEST_BACKLOG = 2000
 """Results that may wait for the database before no more jobs are claimed."""
 
@@ -79,9 +81,19 @@ class Settler:
     So nothing is held longer than one round trip, and batches grow with the load.
     """
 
-    def __init__(self, pool: Pool, on_settled: Callable[[set[int]], None]) -> None:
+    def __init__(
+        self, pool: Pool, on_settled: Callable[[set[int]], None], on_doubt: Callable[[], None]
+    ) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            pool: whose jobs it settles.
+            on_settled: called with the named queues that were freed.
+            on_doubt: called when a job was not the pool's any more, or the connection was lost.
+        """
         self._pool = pool
         self._on_settled = on_settled
+        self._on_doubt = on_doubt
         self._session = pool.session(fast=True, impatient=True)
         self._waiting = Results()
         self._writing = Results()
@@ -91,18 +103,27 @@ class Settler:
         self._outage = Outage(logger, "settle jobs")
         self._tried_busy = 0.0
         self._refused_at = 0.0
-        self.gave_up = False
-        """Whether jobs are left locked that could not be settled."""
+        self._left: set[int] = set()
         self._deadline: float | None = None
 
     def ids(self) -> set[int]:
-        """The jobs whose results are not written yet."""
-        return {
+        """The jobs whose results are not written yet, or never will be."""
+        waiting = {
             result.job.id
             for results in (self._waiting, self._writing, self._busy, self._refused)
             for part in (results.done, results.failed, results.returned)
             for result in part
         }
+        return waiting | self._left
+
+    def jobs(self) -> list[Claimed]:
+        """The jobs that have run, and whose results are not written yet."""
+        return [
+            result.job
+            for results in (self._waiting, self._writing, self._busy, self._refused)
+            for part in (results.done, results.failed)
+            for result in part
+        ]
 
     @property
     def backlog(self) -> int:
@@ -225,6 +246,7 @@ class Settler:
                 self._outage.worked()
             except (psycopg.Error, DatabaseUnavailableError) as error:
                 delay = self._outage.failed(error)
+                self._on_doubt()
                 retried = retried or not isinstance(error, DatabaseUnavailableError)
                 await self._session.close()
                 if self._deadline is not None and monotonic() + delay > self._deadline:
@@ -238,8 +260,10 @@ class Settler:
             len(results),
             self._pool.id,
         )
+        self._left |= {
+            result.job.id for result in (*results.done, *results.failed, *results.returned)
+        }
         results.clear()
-        self.gave_up = True
 
     async def _write_once(self, *, retried: bool, careful: bool) -> None:
         await self._write_all("done", self._complete, retried=retried, careful=careful)
@@ -252,33 +276,72 @@ class Settler:
         size = len(results)
         while results:
             part = results[:size]
+            began = monotonic()
             try:
-                async with self._session.settings() as connection:
-                    unsettled = await write(connection, part, careful=careful)
+                with self._session.patience(PATIENCE):
+                    async with self._session.settings() as connection:
+                        unsettled = await write(connection, part, careful=careful)
+                        ours = await self._retake(connection, kind, part, unsettled)
             except psycopg.errors.LockNotAvailable:
                 if careful:
                     raise
                 careful = True
                 continue
             except psycopg.Error as error:
-                if not is_about_rows(error):
+                is_too_long = isinstance(error, psycopg.errors.QueryCanceled) and len(part) > 1
+                if not (is_too_long or is_about_rows(error)):
                     raise
-                ascii_only = [result._replace(message=_ascii(result.message)) for result in part]
-                if isinstance(error, psycopg.DataError) and ascii_only != part:
-                    results[: len(part)] = ascii_only  # the database's encoding is not UTF-8
-                elif len(part) > 1:
-                    size = len(part) // 2
-                else:
-                    self._refuse(kind, results.pop(0), error)
+                size = self._cut_down(kind, results, len(part), error)
                 continue
-            del results[: len(part)]
+            self._wrote(monotonic() - began)
+            results[: len(part)] = [result for result in part if result.job.id in ours]
+            part = [result for result in part if result.job.id not in ours]
             size *= 2
             held = {each.id for each in unsettled if each.is_busy}
             getattr(self._busy, kind).extend(result for result in part if result.job.id in held)
-            lost = {each.id for each in unsettled} - held
+            lost = {each.id for each in unsettled} - held - ours
             self._report(
                 [result for result in part if result.job.id not in held], lost, retried=retried
             )
+
+    def _cut_down(self, kind: str, results: list[Result], size: int, error: psycopg.Error) -> int:
+        """Change or set apart the first `size` results, which were refused; return how many to try next."""
+        ascii_only = [result._replace(message=_ascii(result.message)) for result in results[:size]]
+        if isinstance(error, psycopg.DataError) and ascii_only != results[:size]:
+            results[:size] = ascii_only  # the database's encoding is not UTF-8
+        elif size > 1:
+            return size // 2
+        else:
+            self._refuse(kind, results.pop(0), error)
+        return size
+
+    async def _retake(
+        self,
+        connection: AsyncConnection[Any],
+        kind: str,
+        results: Sequence[Result],
+        unsettled: Sequence[Unsettled],
+    ) -> set[int]:
+        """Return which lost jobs are the pool's again: a server that crashed had forgotten their locks.
+
+        The queues of the others are freed: the row of a job may have been deleted under it.
+        """
+        ids = {each.id for each in unsettled if not each.is_busy}
+        lost = [result.job for result in results if result.job.id in ids]
+        if not lost or kind == "returned":
+            return set()
+        self._on_doubt()
+        schema, pool_id = self._pool.options.schema, self._pool.id
+        try:
+            async with self._pool.retaking, connection.transaction():
+                ours = await queue.retake(connection, schema, pool_id, lost)
+                others = [job for job in lost if job.id not in ours]
+                await queue.free_queues(connection, schema, pool_id, others)
+        except psycopg.Error as error:
+            if not is_about_rows(error):
+                raise
+            return set()
+        return ours
 
     async def _complete(
         self, connection: AsyncConnection[Any], results: Sequence[Result], *, careful: bool
@@ -319,6 +382,7 @@ class Settler:
     def _report(self, results: Sequence[Result], lost: set[int], *, retried: bool) -> None:
         is_told = logger.isEnabledFor(logging.INFO)
         is_heard = "job:complete" in self._pool.events.heard
+        meters = self._pool.events.meters
         for result in results:
             if result.job.id in lost and not retried:
                 self.report_lost(result.job)
@@ -334,10 +398,27 @@ class Settler:
             elif is_told and result.seconds is not None:
                 self._tell_completed(result.job, result.seconds)
             is_written = retried or result.job.id not in lost
+            if is_written and meters:
+                self._count(result)
             if result.failure is not None:
                 self._after_failure(result.failure, is_written=is_written)
             elif is_heard and result.seconds is not None and is_written:
                 self._pool.emit_job("job:complete", result.job, error=None)
+
+    def _wrote(self, seconds: float) -> None:
+        for meter in self._pool.events.meters:
+            meter.wrote(seconds)
+
+    def _count(self, result: Result) -> None:
+        failure = result.failure
+        if failure is None and result.seconds is None:  # given back
+            return
+        for meter in self._pool.events.meters:
+            meter.settled(
+                self._pool.identifiers[result.job.task_id],
+                failed=failure is not None,
+                is_last=failure is not None and failure.is_last,
+            )
 
     def _after_failure(self, failure: Failure, *, is_written: bool) -> None:
         if is_written:

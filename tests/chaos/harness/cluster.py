@@ -8,9 +8,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -48,27 +49,30 @@ class Template:
         supervisor._Runner(bindir, home, account).initdb(self.password, {})
         with (home / "data" / "pg_hba.conf").open("a") as file:
             file.write("host all all all scram-sha-256\n")
-        with self.server(data=home / "data") as server:
+        with running(Cluster(self, home / "data")) as server:
             asyncio.run(_install(server))
 
     @contextmanager
     def server(
-        self, settings: Mapping[str, str] | None = None, data: Path | None = None
+        self, settings: Mapping[str, str] | None = None, megabytes: int | None = None
     ) -> Iterator["Cluster"]:
-        """Run a server on a copy."""
-        if data is None:
-            data = self.fresh()
+        """Run a server on a copy, on a disk of its own if `megabytes` are given."""
+        with self.fresh(megabytes) as data:
             subprocess.run(["cp", "-a", f"{self.home}/data/.", data], check=True)
-        with running(Cluster(self, data, settings)) as cluster:
-            yield cluster
+            with running(Cluster(self, data, settings)) as cluster:
+                yield cluster
 
-    def fresh(self) -> Path:
-        """Return a new empty directory for a server's data."""
+    @contextmanager
+    def fresh(self, megabytes: int | None = None) -> Iterator[Path]:
+        """Give an empty directory for a server's data, and delete it."""
         path = self.home / f"data-{next(self._numbers)}"
         path.mkdir(mode=0o700)
-        if self.account:
-            os.chown(path, *self.account)
-        return path
+        with small_disk(path, megabytes) if megabytes else nullcontext():
+            path.chmod(0o700)
+            if self.account:
+                os.chown(path, *self.account)
+            yield path
+        shutil.rmtree(path)
 
     def spawn(self, program: str, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
         """Start one of PostgreSQL's programs as the user that may run it."""
@@ -122,7 +126,15 @@ class Cluster:
                 if lines[0] == str(self._process.pid) and lines[7].strip() == "ready":
                     return
             time.sleep(0.01)
-        raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
+        raise RuntimeError(f"PostgreSQL did not start:\n{self.said()[-2000:]}")
+
+    def said(self) -> str:
+        """Return what it has logged."""
+        return self._log.read_text("utf-8", "replace")
+
+    def is_running(self) -> bool:
+        """Whether it has not ended, by itself or by `stop`."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, *, immediately: bool = True) -> None:
         """Stop it: in immediate mode, as if it crashed, or in fast mode."""
@@ -138,21 +150,42 @@ class Cluster:
     @contextmanager
     def standby(self) -> Iterator["Cluster"]:
         """Run a copy that follows this server; each commit waits for it."""
-        data = self._template.fresh()
-        copying = self._template.spawn(
-            "pg_basebackup",
-            "--checkpoint=fast",
-            "--no-sync",
-            "--write-recovery-conf",
-            "--wal-method=stream",
-            f"--pgdata={data}",
-            f"--dbname={self.url().replace(f'dbname={DATABASE}', 'dbname=replication')}",
-            log=self._log,
-        )
-        if copying.wait(START_TIMEOUT):
-            raise RuntimeError(f"pg_basebackup failed:\n{self._log.read_text()[-2000:]}")
-        with running(Cluster(self._template, data, self._settings)) as standby:
-            yield standby
+        with self._template.fresh() as data:
+            copying = self._template.spawn(
+                "pg_basebackup",
+                "--checkpoint=fast",
+                "--no-sync",
+                "--write-recovery-conf",
+                "--wal-method=stream",
+                f"--pgdata={data}",
+                f"--dbname={self.url().replace(f'dbname={DATABASE}', 'dbname=replication')}",
+                log=self._log,
+            )
+            if copying.wait(START_TIMEOUT):
+                raise RuntimeError(f"pg_basebackup failed:\n{self.said()[-2000:]}")
+            with running(Cluster(self._template, data, self._settings)) as standby:
+                yield standby
+
+
+@contextmanager
+def small_disk(path: Path, megabytes: int) -> Iterator[None]:
+    """Have a directory be a disk of its own."""
+    options = f"size={megabytes}m,mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def no_small_disk() -> str | None:
+    """Return why there can be none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder), 1):
+                return None
+        except (OSError, subprocess.CalledProcessError):
+            return "no disk may be mounted (only root may, and not in every container)"
 
 
 @contextmanager

@@ -5,16 +5,18 @@ written, and whose locks it took away. Most excuse nothing: nothing may run twic
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from glob import glob
 from typing import Final
 
 import psycopg
 from attrs import Factory, frozen
 from harness import hosts
+from harness.cluster import no_small_disk
 from harness.ledger import now
 from harness.proxy import Proxy
 from harness.stage import Stage, Worker
@@ -32,6 +34,8 @@ class Fault:
     act: Act
     settings: Mapping[str, str] = Factory(dict)
     """Of PostgreSQL."""
+    megabytes: int | None = None
+    """The size of the server's disk."""
     is_proxied: bool = False
     """Each worker connects through a proxy of its own."""
     has_standby: bool = False
@@ -49,6 +53,7 @@ FAULTS: dict[str, Fault] = {}
 def fault(
     *,
     settings: Mapping[str, str] | None = None,
+    megabytes: int | None = None,
     is_proxied: bool = False,
     has_standby: bool = False,
     has_one_server: bool = False,
@@ -62,6 +67,7 @@ def fault(
             name=act.__name__,
             act=act,
             settings=settings or {},
+            megabytes=megabytes,
             is_proxied=is_proxied,
             has_standby=has_standby,
             has_one_server=has_one_server or is_proxied,
@@ -193,6 +199,29 @@ async def _terminate_often(stage: Stage, which: str, *, times: int) -> None:
     for _ in range(times):
         await stage.eventually(lambda: stage.ask(query), "there are connections to be lost")
         await asyncio.sleep(stage.dead_after / 10)
+
+
+@fault()
+async def freeze_backends(stage: Stage) -> None:
+    """Server processes of workers are stopped for a while, as by a disk that does not answer."""
+    query = (
+        "select pid from pg_stat_activity where application_name like 'zodworker:%'"
+        " order by random() limit 4"
+    )
+    for _ in range(3):
+        rows = await stage.eventually(lambda: stage.ask(query), "there are connections")
+        for row in rows:
+            _signal(row["pid"], signal.SIGSTOP)
+        try:
+            await outlast(stage, 0.5)
+        finally:
+            for row in rows:
+                _signal(row["pid"], signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def proxy_of(worker: Worker) -> Proxy:
@@ -406,6 +435,26 @@ async def fail_commits(stage: Stage) -> None:
     )
     await outlast(stage)
     await stage.ask("drop function chaos_fail cascade")
+
+
+@fault(hits_server=True, megabytes=160, missing=no_small_disk)
+async def fill_the_disk(stage: Stage) -> None:
+    """The server's disk is full: it refuses what needs room, or crashes, and starts once there is some."""
+    ballast = stage.cluster.data / "ballast"
+    with stage.excused("fill_the_disk", None, overlap=True):
+        until = time.monotonic() + stage.dead_after * 1.5
+        is_full = False
+        with ballast.open("wb", buffering=0) as file:
+            while time.monotonic() < until or not is_full:
+                with suppress(OSError):
+                    while file.write(bytes(2**16)):
+                        pass
+                is_full = "No space left on device" in stage.cluster.said()
+                await asyncio.sleep(0.05)
+        ballast.unlink()
+        if not stage.cluster.is_running():
+            stage.cluster.start()
+        await outlast(stage, 1)
 
 
 @fault(hits_server=True, has_standby=True)

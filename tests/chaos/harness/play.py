@@ -11,8 +11,6 @@ from harness.cluster import Template
 from harness.faults import FAULTS, Fault, outlast
 from harness.stage import Stage
 
-WORKERS = 3
-
 
 def play(
     template: Template,
@@ -21,7 +19,7 @@ def play(
     seed: int,
     folder: Path,
     dead_after: float,
-    workers: int = WORKERS,
+    workers: int,
 ) -> Verdict:
     """Let the named faults happen, at the same time if there are several.
 
@@ -31,8 +29,9 @@ def play(
     faults = [FAULTS[name] for name in names]
     settings = {name: value for fault in faults for name, value in fault.settings.items()}
     folder.mkdir(exist_ok=True)
+    megabytes = next((fault.megabytes for fault in faults if fault.megabytes), None)
     with ExitStack() as stack:
-        cluster = stack.enter_context(template.server(settings))
+        cluster = stack.enter_context(template.server(settings, megabytes))
         standby = None
         if any(fault.has_standby for fault in faults):
             standby = stack.enter_context(cluster.standby())

@@ -158,7 +158,7 @@ class Stage:
                 status = worker.process.poll()
                 if self._has_run(worker):
                     return True
-                if status == 1 and "cannot be reached" in worker.said():
+                if status and "cannot be reached" in worker.said():
                     worker.start()
                 elif status is not None:
                     raise RuntimeError(f"{worker.name} has ended:\n{worker.said()[-3000:]}")

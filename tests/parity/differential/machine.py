@@ -47,6 +47,28 @@ from differential.draws import (
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+OTHERS = {
+    "claims the job": lambda spec: (
+        """update {schema}._private_jobs set locked_at = now(), locked_by = 'other',
+            attempts = least(attempts, 32766) + 1 where key = %s""",
+        [spec["job_key"]],
+    ),
+    "deletes the job": lambda spec: (
+        "delete from {schema}._private_jobs where key = %s",
+        [spec["job_key"]],
+    ),
+    "adds the job": lambda spec: (
+        "select {schema}.add_job('other', job_key => %s, queue_name => 'other')",
+        [spec["job_key"]],
+    ),
+    "adds the task": lambda spec: ("select {schema}.add_job(%s)", [spec["identifier"]]),
+    "adds the queue": lambda spec: (
+        "select {schema}.add_job('other', queue_name => %s)",
+        [spec["queue_name"]],
+    ),
+}
+"""What another session does meanwhile, to a spec's job or to its names."""
+
 
 class Machine(RuleBasedStateMachine):
     """Every rule is one call on both sides; then everything is compared."""
@@ -369,7 +391,7 @@ class Machine(RuleBasedStateMachine):
         ours, theirs = self.api_ids(jobs)
         positional = [] if changes or name == "reschedule_jobs" else arguments
         free_queues_of_stale_jobs(sides, jobs and ours)
-        self.call(
+        changed, _ = self.call(
             lambda: list(
                 map(
                     job_dict,
@@ -378,6 +400,8 @@ class Machine(RuleBasedStateMachine):
             ),
             lambda: sides.theirs.call(node_name, theirs, *arguments),
         )
+        found = [int(job["id"]) for job in changed or ()]
+        both_sides.same("order of the result", found, sorted(found))
 
     @rule(
         jobs=JOBS,
@@ -475,6 +499,7 @@ class Machine(RuleBasedStateMachine):
         queues += [full(name, "queue_name") for name in held[1]]
         for side, ids in zip(sides.each, both_ids, strict=True):
             hold_rows(side, ids, queues)
+        is_blocked = self.is_blocked(pool, identifiers, limit, flags or (), both_ids[0])
         batch, ours = sides.ours.claim(pool, identifiers, limit, flags)
         theirs = sides.theirs.claim(pool, identifiers, limit, flags)
         for side in sides.each:
@@ -488,6 +513,26 @@ class Machine(RuleBasedStateMachine):
         self.claims += zip([pool] * len(ours), batch.jobs, theirs, strict=True)
         if not any(held) and len(ours) < limit:
             assert not batch.more
+        both_sides.same("blocked", batch.blocked, is_blocked)
+
+    def is_blocked(self, pool, identifiers, limit, flags, held):
+        """Whether a queue of another pool has jobs that would come before the last of a full batch."""
+        due = [
+            (job["priority"], both_sides.moment(job["run_at"]), job["queue_name"])
+            for id_, job in self.sides.jobs.items()
+            if job["is_available"]
+            and (job["queue_name"] or id_ not in held)
+            and both_sides.moment(job["run_at"]) <= self.sides.now
+            and job["identifier"] in identifiers
+            and not set(job["flags"] or ()) & set(flags)
+        ]
+        last = sorted(job[:2] for job in due if not job[2])[limit - 1 : limit]
+        queues = self.sides.queues
+        return any(
+            queues[job[2]]["locked_by"] not in {None, pool} and (not last or job[:2] < last[0])
+            for job in due
+            if job[2]
+        )
 
     def settling(self, pool, numbers):
         """Return the chosen claims of a pool, and those of them whose job it still holds."""
@@ -594,14 +639,18 @@ class Machine(RuleBasedStateMachine):
         """What a rate limiter does with a job whose flag is full."""
         self.at(when)
         sides = self.sides
-        for claim in self.settling(pool, [number])[1]:
+        claims, held = self.settling(pool, [number])
+        for claim in claims:
+            if claim not in held:
+                assert sides.ours.queue("reschedule", pool, claim[1].id, "[]") is None
+                sides.compare()
+                continue
             row = sides.jobs[claim[1].id]
 
             def ours(job=claim[1], row=row):
                 assert sides.ours.queue("reschedule", pool, job.id, row["payload"]) is not None
 
             self.call(ours, lambda row=row, claim=claim: put_back(sides, pool, claim[2], row))
-            assert sides.ours.queue("reschedule", pool, claim[1].id, row["payload"]) is None
 
     @rule(when=WHEN)
     def sweep(self, when):
@@ -622,9 +671,7 @@ class Machine(RuleBasedStateMachine):
         spec=KEYED_SPECS,
         key=st.sampled_from(KEYS),
         many=st.booleans(),
-        other=st.sampled_from(
-            ["claims the job", "deletes the job", "adds the job", "adds the names"]
-        ),
+        other=st.sampled_from(list(OTHERS)),
         commit=st.booleans(),
         when=WHEN,
     )
@@ -632,10 +679,8 @@ class Machine(RuleBasedStateMachine):
         self.at(when)
         sides = self.sides
         spec = {"queue_name": "q"} | self.said(spec) | {"job_key": full(key, "job_key")}
-        if other == "adds the names":
-            spec |= dict.fromkeys(
-                ("identifier", "queue_name"), f"new at {sides.now:%d %H:%M:%S.%f}"
-            )
+        if name := {"adds the task": "identifier", "adds the queue": "queue_name"}.get(other):
+            spec[name] = f"new at {sides.now:%d %H:%M:%S.%f}"
         spec = in_sql(spec)
         if many:
             spec.pop("job_key_mode", None)
@@ -653,24 +698,3 @@ class Machine(RuleBasedStateMachine):
 
         ours, theirs = sides.beside(hold, lambda side: answer_of(lambda: add(side)), commit=commit)
         self.call(lambda: given(ours), lambda: given(theirs), notified=False)
-
-
-OTHERS = {
-    "claims the job": lambda spec: (
-        """update {schema}._private_jobs set locked_at = now(), locked_by = 'other',
-            attempts = least(attempts, 32766) + 1 where key = %s""",
-        [spec["job_key"]],
-    ),
-    "deletes the job": lambda spec: (
-        "delete from {schema}._private_jobs where key = %s",
-        [spec["job_key"]],
-    ),
-    "adds the job": lambda spec: (
-        "select {schema}.add_job('other', job_key => %s, queue_name => 'other')",
-        [spec["job_key"]],
-    ),
-    "adds the names": lambda spec: (
-        "select {schema}.add_job(%s, queue_name => %s)",
-        [spec["identifier"], spec["queue_name"]],
-    ),
-}

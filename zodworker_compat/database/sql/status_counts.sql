@@ -18,6 +18,7 @@ with counted as materialized (
         min(run_at) filter (where is_available and run_at > now()) as next_due,
         min(locked_at) as since
     from :schema._private_jobs
+    tablesample system (%(percent)s::real) repeatable (0) -- sampled
     group by grouping sets ((), (task_id), (job_queue_id), (locked_by))
 ),
 queues as materialized (
