@@ -14,6 +14,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import _queries
 
 from zodworker_compat import CLEAR, EnqueueOptions, Job, PayloadValidationError, TaskOptions
 from zodworker_compat.catalog import WorkerCatalog
@@ -306,3 +307,9 @@ def test_only_the_statement_for_keys_has_their_clause() -> None:
     for name in ("insert_job", "insert_jobs"):
         assert b"on conflict (key) do update" in statement(name, "g")
         assert b"conflict" not in statement(name, "g", without="keyed")
+
+
+def test_psycopg_keeps_the_parsed_claim() -> None:
+    for name in ("claim", "insert_job", "insert_jobs", "complete", "fail"):
+        text = statement(name, "graphile_worker", without="limited")
+        assert len(text) <= _queries.MAX_CACHED_STATEMENT_LENGTH

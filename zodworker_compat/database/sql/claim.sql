@@ -32,7 +32,7 @@
 -- nothing to know. One that may be compressed counts tenfold: JSON shrinks to a fifth, a run of one
 -- letter to an eightieth.
 with unqueued as materialized (
-    select id, job_queue_id, priority, run_at, pg_column_size(payload) * case when pg_column_size(payload) < 1000 then 1 else 10 end as bytes
+    select id, job_queue_id, priority, run_at, pg_column_size(payload) as size
     , flags -- limited
     from :schema._private_jobs
     where is_available and job_queue_id is null
@@ -85,7 +85,7 @@ queued as materialized (
     select job.*
     from locked_queue
     cross join lateral (
-        select id, job_queue_id, priority, run_at, pg_column_size(payload) * case when pg_column_size(payload) < 1000 then 1 else 10 end as bytes
+        select id, job_queue_id, priority, run_at, pg_column_size(payload) as size
         , flags -- limited
         from :schema._private_jobs
         where id = locked_queue.job_id and job_queue_id = locked_queue.id
@@ -95,7 +95,7 @@ queued as materialized (
     ) as job
 ),
 candidates as materialized (
-    select * from unqueued union all select * from queued
+    select *, size * case when size < 1000 then 1 else 10 end as bytes from (select * from unqueued union all select * from queued) as found
 ),
 repeated as materialized ( -- limited
     select id -- limited
@@ -134,23 +134,23 @@ claimed as (
     returning job.*
 )
 select
-    claimed.id,
-    claimed.task_id,
-    claimed.job_queue_id,
-    taken_queue.queue_name,
-    claimed.payload::text,
-    claimed.priority,
+    job.id,
+    job.task_id,
+    job.job_queue_id,
+    (select queue_name from :schema._private_job_queues where id = job.job_queue_id),
+    job.payload::text,
+    job.priority,
     -- Python has no year before 1 or after 9999; one such time must not break a batch
-    greatest(claimed.run_at, timestamptz '0001-01-02 00:00:00Z') as run_at,
-    claimed.attempts,
-    claimed.max_attempts,
-    claimed.last_error,
-    greatest(least(claimed.created_at, timestamptz '9999-12-30 00:00:00Z'), timestamptz '0001-01-02 00:00:00Z') as created_at,
-    greatest(least(claimed.updated_at, timestamptz '9999-12-30 00:00:00Z'), timestamptz '0001-01-02 00:00:00Z') as updated_at,
-    claimed.key,
-    claimed.locked_at,
-    claimed.revision,
-    claimed.flags::text,
+    greatest(job.run_at, '0001-01-02 UTC') as run_at,
+    job.attempts,
+    job.max_attempts,
+    job.last_error,
+    greatest(least(job.created_at, '9999-12-30 UTC'), '0001-01-02 UTC') as created_at,
+    greatest(least(job.updated_at, '9999-12-30 UTC'), '0001-01-02 UTC') as updated_at,
+    job.key,
+    job.locked_at,
+    job.revision,
+    job.flags::text,
     -- another fetcher holds a queue that looked free, or a deep queue hid others: ask again soon
     (select count(*) from first_of_queue) > (select count(*) from queued)
     or (select count(*) from waiting) = nullif(%(look_ahead)s, 0)
@@ -177,8 +177,5 @@ select
         ) as queue
     ) as blocked
 from (select) as always
-left join claimed on true
-left join lateral (
-    select queue_name from :schema._private_job_queues where id = claimed.job_queue_id offset 0
-) as taken_queue on true
-order by claimed.priority, claimed.run_at, claimed.id
+left join claimed as job on true
+order by job.priority, job.run_at, job.id
