@@ -60,7 +60,9 @@ class System:
 
 def environ(url: str = "") -> dict[str, str]:
     """Return the environment of every process that is started."""
-    return {**os.environ, "NODE_PATH": str(install.node_modules() or ""), "DATABASE_URL": url}
+    own = {"NODE_PATH": str(install.node_modules() or ""), "DATABASE_URL": url}
+    # Many containers forbid bytecode files; an installed package has them, ours here would have none.
+    return {**os.environ, **own, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def _node(name: str, version: str, speed: int, **worker: Any) -> System:

@@ -8,7 +8,7 @@ with_uv() {
     command -v uv >/dev/null || return 1
     echo "Making $venv with uv ..."
     UV_PROJECT_ENVIRONMENT=$venv uv sync --quiet --frozen --extra embedded \
-        --python "${PYTHON:->=3.11,<3.15}" && return
+        ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} --python "${PYTHON:->=3.11,<3.15}" && return
     echo "uv could not (see above); trying venv and pip." >&2
     return 1
 }
@@ -53,3 +53,5 @@ with_pip() {
 }
 
 with_uv || with_pip
+# Where PYTHONDONTWRITEBYTECODE is set, every process of the tests would compile the package anew.
+"$venv/bin/python" -m compileall -q zodworker_compat
