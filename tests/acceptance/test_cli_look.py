@@ -6,6 +6,8 @@ import signal
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 EVIL = "\x1b]0;owned\x07 \x9b31m \u202eno\nmore"
 
@@ -255,3 +257,27 @@ async def test_in_a_pipe_each_look_is_a_line(start_zodworker, filled, eventually
 
     assert running.wait(60) == 0, running.errors
     assert line in running.output
+
+
+async def test_watching_goes_on_while_the_database_is_away(
+    start_zodworker, server, filled, eventually
+):
+    name = conninfo_to_dict(filled)["dbname"]
+    allow = sql.SQL("alter database {} allow_connections {}")
+    running = start_zodworker(
+        "status", "--watch", "--interval", "0.1", env={"DATABASE_URL": filled}
+    )
+    await eventually(lambda: "2 ready" in running.output)
+
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]
+        )
+        await eventually(lambda: f'"{name}" is not currently accepting' in running.output)
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+    lines = running.output.count("2 ready")
+    await eventually(lambda: running.output.count("2 ready") > lines)
+
+    running.send(signal.SIGINT)
+    assert running.wait(60) == 0, running.errors

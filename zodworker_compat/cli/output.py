@@ -93,25 +93,47 @@ def show_again(
 ) -> None:
     """Show what `read` returns on the whole terminal, again and again, until Ctrl-C.
 
-    In a pipe or a file, each time is one line, which begins with the time.
+    In a pipe or a file, each time is one line, which begins with the time. While the database
+    cannot be read, that is what is shown, on a terminal above what was read last.
     """
-    import time  # noqa: PLC0415 - start-up time
-
     with suppress(KeyboardInterrupt):
         if not is_terminal():
-            while True:
-                click.echo(f"{moment(datetime.now(UTC))}  {safe(line(read()))}")  # and flushes
-                time.sleep(seconds)
+            for found in _repeat(read, seconds):
+                text = found.text if isinstance(found, Line) else line(found)
+                click.echo(f"{moment(datetime.now(UTC))}  {safe(text)}")  # and flushes
 
         from rich.console import Console, Group  # noqa: PLC0415 - start-up time
         from rich.live import Live  # noqa: PLC0415
 
         console = Console(highlight=False)
         with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                shown = [_rich(block, console.width) for block in blocks(read())]
-                live.update(Group(*shown), refresh=True)
-                time.sleep(seconds)
+            last: list[Block] = []
+            for found in _repeat(read, seconds):
+                if isinstance(found, Line):
+                    shown = [found, *last]
+                else:
+                    shown = last = [*blocks(found)]
+                live.update(Group(*(_rich(one, console.width) for one in shown)), refresh=True)
+
+
+def _repeat(read: Callable[[], T], seconds: float) -> Iterator[T | Line]:
+    """Yield what `read` returns, without end; after the first time, why it could not."""
+    import time  # noqa: PLC0415 - start-up time
+
+    import psycopg  # noqa: PLC0415
+
+    from zodworker_compat.cli.explain import explain  # noqa: PLC0415
+    from zodworker_compat.errors import DatabaseUnavailableError  # noqa: PLC0415
+
+    yield read()
+    while True:
+        time.sleep(seconds)
+        try:
+            found = read()
+        except (DatabaseUnavailableError, psycopg.OperationalError) as error:
+            yield Line(f"! {explain(error, {})}", "red")
+        else:
+            yield found
 
 
 def _cells(table: Table, number: str = "") -> tuple[list[list[str]], list[bool]]:
